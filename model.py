@@ -1,0 +1,239 @@
+"""Llama in raw PyTorch: what one forward pass computes, and how text is sampled from it.
+
+Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to root: rotary positions,
+grouped-query attention, SwiGLU, block, Transformer; then the key-value cache's user, `generate`.
+
+Batches are padded on the right everywhere, so a token's index in its row is its position: training and prefill
+need no mask but the causal one, and a decoded token overwrites the padding at its row's own next position.
+
+Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is checkpoint.py's business.
+
+    python sample.py "What is the capital of France?"
+"""
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass
+class ModelArgs:
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    hidden_dim: int
+    vocab_size: int
+    norm_eps: float
+    rope_theta: float
+    max_seq_len: int
+    tied_embeddings: bool = False
+    # Llama-3.1/3.2: (factor, low_freq_factor, high_freq_factor, original context length)
+    rope_scaling: tuple[float, float, float, int] | None = None
+
+
+def rope_angles(positions, args):
+    """cos and sin of position · θ_i for every pair of features: (..., T) -> two of (..., T, 1, head_dim / 2).
+
+    Computed at each forward: a table made in `__init__` would stay on the meta device when weights are assigned.
+    """
+    pairs = torch.arange(0, args.head_dim, 2, device=positions.device, dtype=torch.float32)
+    freqs = args.rope_theta ** (-pairs / args.head_dim)
+    if args.rope_scaling is not None:
+        factor, low, high, context = args.rope_scaling
+        # turns made within the original context: few -> slow feature, stretched; many -> fast feature, kept
+        turns = context * freqs / (2 * math.pi)
+        keep = ((turns - low) / (high - low)).clamp(0, 1)
+        freqs = freqs * (keep + (1 - keep) / factor)
+    angles = positions[..., None, None] * freqs  # (..., T, 1, head_dim / 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x, cos, sin):
+    """Rotate neighbouring pairs of features (Meta's layout) in float32: (B, T, heads, head_dim) -> the same."""
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2).type_as(x)
+
+
+class KVCache:
+    """Keys and values of every position so far, each (n_layers, B, n_kv_heads, max_len, head_dim)."""
+
+    def __init__(self, args, batch_size, max_len, device, dtype):
+        shape = (args.n_layers, batch_size, args.n_kv_heads, max_len, args.head_dim)
+        self.k = torch.zeros(shape, device=device, dtype=dtype)
+        self.v = torch.zeros(shape, device=device, dtype=dtype)
+
+    def keep(self, rows):
+        self.k, self.v = self.k[:, rows], self.v[:, rows]
+
+
+class Attention(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.n_heads, self.n_kv_heads, self.head_dim = args.n_heads, args.n_kv_heads, args.head_dim
+        self.wq = nn.Linear(args.dim, args.n_heads * args.head_dim, bias=False)
+        self.wk = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
+
+    def forward(self, x, rope, kv, decoding):
+        B, T, _ = x.shape
+        q = rotate(self.wq(x).view(B, T, self.n_heads, self.head_dim), *rope)
+        k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
+        v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
+        if decoding is not None:
+            positions, mask = decoding
+            rows = torch.arange(B, device=x.device)
+            kv[0][rows, :, positions], kv[1][rows, :, positions] = k[:, 0], v[:, 0]
+            past = mask.shape[-1]
+            # One query per head: the queries that share a key head are rows of one small matrix. The same bits
+            # as enable_gqa, which is eight times slower here on a CPU.
+            q = q.view(B, self.n_kv_heads, self.n_heads // self.n_kv_heads, self.head_dim)
+            y = F.scaled_dot_product_attention(q, kv[0][:, :, :past], kv[1][:, :, :past], attn_mask=mask)
+            return self.wo(y.reshape(B, 1, -1))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
+        if kv is not None:
+            kv[0][:, :, :T], kv[1][:, :, :T] = k, v
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.w1 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+        self.w2 = nn.Linear(args.hidden_dim, args.dim, bias=False)
+        self.w3 = nn.Linear(args.dim, args.hidden_dim, bias=False)
+
+    def forward(self, x):
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.attention = Attention(args)
+        self.feed_forward = FeedForward(args)
+        self.attention_norm = nn.RMSNorm(args.dim, args.norm_eps)
+        self.ffn_norm = nn.RMSNorm(args.dim, args.norm_eps)
+
+    def forward(self, x, rope, kv, decoding):
+        x = x + self.attention(self.attention_norm(x), rope, kv, decoding)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self, args):
+        super().__init__()
+        self.args = args
+        self.tok_embeddings = nn.Embedding(args.vocab_size, args.dim)
+        self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers))
+        self.norm = nn.RMSNorm(args.dim, args.norm_eps)
+        self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
+
+    def hidden(self, tokens, cache=None, positions=None, past=None):
+        """The last layer's normed features: tokens (B, T) -> (B, T, dim).
+
+        cache: filled here if given. Without `positions` the tokens are whole rows, read from position 0 on. With
+        `positions` (B,), T is 1: each row's token stands there and sees its row's cache, of which at most `past`
+        positions are in use.
+        """
+        x = self.tok_embeddings(tokens)  # (B, T, dim)
+        decoding = None
+        if positions is None:
+            rope = rope_angles(torch.arange(tokens.shape[1], device=tokens.device), self.args)
+        else:
+            rope = rope_angles(positions[:, None], self.args)
+            visible = torch.arange(past, device=tokens.device) <= positions[:, None]  # (B, past)
+            mask = torch.zeros(visible.shape, dtype=x.dtype, device=x.device).masked_fill(~visible, -torch.inf)
+            decoding = positions, mask[:, None, None]
+        for i, layer in enumerate(self.layers):
+            x = layer(x, rope, None if cache is None else (cache.k[i], cache.v[i]), decoding)
+        return self.norm(x)
+
+    def logits(self, h):
+        """(..., dim) -> (..., vocab_size); a tied model reads its embedding table backwards."""
+        return F.linear(h, (self.tok_embeddings if self.output is None else self.output).weight)
+
+    def forward(self, tokens):
+        return self.logits(self.hidden(tokens))  # (B, T, vocab_size)
+
+
+# -- sampling ----------------------------------------------------------------------------------------------------
+
+
+def pad(rows, device):
+    """Lists of token ids -> one tensor (B, longest), padded on the right, and the lengths (B,)."""
+    longest = max(map(len, rows))
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+    return tokens, torch.tensor([len(row) for row in rows], device=device)
+
+
+def sample(logits, temperature, generator):
+    """One token a row and its log-probability under the distribution it was drawn from.
+
+    (B, vocab_size) float32 -> (B,), (B,). Temperature 0 takes the likeliest and reports it at temperature 1.
+    Inverting the cumulative sum with one uniform a row is forty times faster on a CPU than torch.multinomial.
+    """
+    logp = F.log_softmax(logits / (temperature or 1.0), dim=-1)
+    if temperature == 0:
+        ids = logp.argmax(dim=-1, keepdim=True)
+    else:
+        cdf = logp.exp().cumsum(dim=-1)
+        u = torch.rand(len(logp), 1, generator=generator, device=logp.device)
+        # u < 1 times a bit less than the total never rounds up to the total: a token of probability 0 is never drawn
+        below = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
+        ids = torch.searchsorted(cdf, u * below, right=True)
+    return ids[:, 0], logp.gather(1, ids)[:, 0]
+
+
+@torch.no_grad()
+def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator=None, logit_bias=None,
+             is_finished=None, on_token=None, drop_finished=True, on_keep=None):
+    """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
+
+    A row ends with the first of `stop_ids` (kept as its last id), when `is_finished(ids)` says so, or at
+    max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(rows, ids)` sees every new token.
+    Finished rows leave the batch once they are an eighth of it, after `on_keep(indices of the rows that stay)`;
+    with drop_finished=False they stay and are fed their last token.
+    """
+    if not all(prompts):
+        raise ValueError("every prompt needs at least one token")
+    device = model.tok_embeddings.weight.device
+    tokens, positions = pad(prompts, device)
+    past = tokens.shape[1]
+    cache = KVCache(model.args, len(prompts), past + max_new_tokens, device, model.tok_embeddings.weight.dtype)
+    h = model.hidden(tokens, cache)[torch.arange(len(prompts), device=device), positions - 1]  # (B, dim)
+
+    ids, logprobs = [[] for _ in prompts], [[] for _ in prompts]
+    rows, open_rows = list(range(len(prompts))), set(range(len(prompts)))
+    for step in range(max_new_tokens):
+        logits = model.logits(h).float()  # (B, vocab_size)
+        if logit_bias is not None:
+            logits = logits + logit_bias
+        new, logp = sample(logits, temperature, generator)
+        for row, token, lp in zip(rows, new.tolist(), logp.tolist()):
+            if row in open_rows:
+                ids[row].append(token)
+                logprobs[row].append(lp)
+                if on_token is not None:
+                    on_token(row, token)
+                if token in stop_ids or (is_finished is not None and is_finished(ids[row])):
+                    open_rows.remove(row)
+        if not open_rows or step + 1 == max_new_tokens:
+            break
+        if drop_finished and len(open_rows) <= 7 / 8 * len(rows):
+            keep = [i for i, row in enumerate(rows) if row in open_rows]
+            index = torch.tensor(keep, device=device)
+            if on_keep is not None:
+                on_keep(index)
+            cache.keep(index)
+            rows, new, positions = [rows[i] for i in keep], new[index], positions[index]
+        new = torch.tensor([[ids[row][-1]] for row in rows], device=device)  # (B, 1)
+        past += 1
+        h = model.hidden(new, cache, positions, past)[:, 0]
+        positions = positions + 1
+    return ids, logprobs

@@ -1,0 +1,214 @@
+"""Singular value fine-tuning (Transformer², section 3.1): W' = U diag(σ ⊙ z) Vᵀ, with only z learned.
+
+Since Uᵀ W = diag(σ) Vᵀ, the same W' needs only the basis on the smaller side of W, r = min(out, in):
+
+    out ≤ in:   W' = U diag(z) Uᵀ W       W' x = y + U ((z − 1) ⊙ (Uᵀ y)),      y = W x
+    out > in:   W' = W V diag(z) Vᵀ       W' x = W (x + V ((z − 1) ⊙ (Vᵀ x)))
+
+Written as a change to the frozen W, z = 1 is the base model bit for bit, r² numbers a weight are stored instead of
+two full factors, and z may have a batch dimension: every row its own expert. Differences from the authors' code:
+z is free (no sigmoid) and W' is not rescaled by Σσ / Σσz; neither is in the paper.
+
+One z for all: W' is merged, for rollouts and training alike (the loss must score the policy that sampled).
+One z a row: the delta form, inference only. Left out: biases take no part; embeddings and output stay as they are.
+"""
+import json
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")}  # the paper's "attention" is q and v only
+MODULES["all"] = MODULES["attn"] + MODULES["mlp"]
+
+
+def decompose(W):
+    """Singular vectors on the smaller side of W (out, in), as columns by descending σ: (r, r), float64.
+
+    Eigenvectors of the smaller Gram matrix, in float64: a float32 Gram matrix turns up to a fifth of them.
+    """
+    W = W.to(device="cpu" if W.device.type == "mps" else W.device, dtype=torch.float64)  # MPS has no float64
+    W = W if W.shape[0] <= W.shape[1] else W.T
+    _, basis = torch.linalg.eigh(W @ W.T)
+    # σ_i = ‖u_iᵀ W‖ is good to 1e-11 where the root of a small eigenvalue is not
+    sigma = (basis.T @ W).norm(dim=1)
+    return basis[:, sigma.argsort(descending=True)]
+
+
+class MergedLinear(torch.autograd.Function):
+    """y = W'x for a W' that was merged from z, with the gradient for z that the merge itself would have given.
+
+    Uᵀy' = z ⊙ σ ⊙ Vᵀx, so  dz_i = Σ_t (u_i·y'_t)(u_i·g_t) / z_i,  and for a tall weight, with gx = W'ᵀg,
+    dz_i = Σ_t (v_i·x_t)(v_i·gx_t) / z_i: two products of r² a token, and no gradient of size W.
+    """
+
+    @staticmethod
+    def forward(ctx, x, z, W, bias, basis):
+        y = F.linear(x, W, bias)
+        ctx.tall = W.shape[0] > W.shape[1]
+        ctx.save_for_backward(x if ctx.tall else y, z, W, bias, basis)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        kept, z, W, bias, basis = ctx.saved_tensors
+        gx = g @ W
+        if not ctx.tall and bias is not None:
+            kept = kept - bias  # y' is the product without bias
+        a, b = kept @ basis, (gx if ctx.tall else g) @ basis  # (B, T, r)
+        dz = (a.float() * b.float()).flatten(0, -2).sum(0) / z
+        return gx, dz, None, None, None
+
+
+class SVFLinear(nn.Module):
+    """A frozen nn.Linear with the basis of its smaller side; `using` sets and clears its z."""
+
+    def __init__(self, linear, basis):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.register_buffer("basis", basis)  # (r, r)
+        self.z = None  # (r,) or (B, 1, r), float32 whatever the model's dtype: bf16 has no steps of 0.002 near 1
+        self.merged = None  # W' while one z serves all rows
+
+    def weight(self, z):
+        """W' (out, in) for one z (r,), computed in float32 and cast once: at z = 1 it is W bit for bit."""
+        W, basis = self.linear.weight.float(), self.basis.float()
+        if W.shape[0] <= W.shape[1]:
+            W = W + (basis * (z - 1)) @ (basis.T @ W)  # W' = W + U diag(z − 1) Uᵀ W
+        else:
+            W = W + ((W @ basis) * (z - 1)) @ basis.T  # W' = W + W V diag(z − 1) Vᵀ
+        return W.to(self.linear.weight.dtype)
+
+    def forward(self, x):
+        W, bias, basis = self.linear.weight, self.linear.bias, self.basis
+        if self.z is None:
+            return self.linear(x)
+        if self.merged is not None:
+            if self.z.requires_grad and torch.is_grad_enabled():
+                return MergedLinear.apply(x, self.z, self.merged, bias, basis)
+            return F.linear(x, self.merged, bias)
+        if len(x) != len(self.z):
+            raise ValueError(f"{len(self.z)} rows of z for a batch of {len(x)} rows")
+        change = (self.z - 1).to(x.dtype)  # (B, 1, r)
+        if W.shape[0] <= W.shape[1]:
+            y = F.linear(x, W)
+            y = y + ((y @ basis) * change) @ basis.T  # y + U ((z − 1) ⊙ Uᵀ y)
+        else:
+            y = F.linear(x + ((x @ basis) * change) @ basis.T, W)  # W (x + V ((z − 1) ⊙ Vᵀ x))
+        return y if bias is None else y + bias
+
+
+def wrap(model, names, progress=iter, decompose=decompose):
+    """Freeze the model and put an SVFLinear around every nn.Linear whose last name is in `names`, in place.
+
+    Wrap before casting: W rounded to bfloat16 has another basis, and the same z would mean another change.
+    """
+    linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.split(".")[-1] in names]
+    if not linears:
+        raise ValueError(f"nothing to wrap: no nn.Linear of this model is named {' or '.join(names)}")
+    model.requires_grad_(False)
+    for name, linear in progress(linears):
+        if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
+            raise ValueError(f"{name} was cast to {linear.weight.dtype} before it was decomposed; wrap, then cast")
+        basis = decompose(linear.weight.data).to(linear.weight)
+        model.set_submodule(name, SVFLinear(linear, basis))
+    return model
+
+
+def wrapped(model):
+    """{weight name: SVFLinear} of every wrapped weight."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, SVFLinear)}
+
+
+def ones(model):
+    """The expert that changes nothing, {weight name: z (r,) of ones}: 'other', and where training starts."""
+    return {name: torch.ones(len(m.basis), device=m.basis.device) for name, m in wrapped(model).items()}
+
+
+@contextmanager
+def using(model, z):
+    """Within the block the model computes with z, `{weight name: (r,) or (B, 1, r)}`; a weight not named is base.
+
+    After it, whatever happened, the model is what it was before, bit for bit; blocks nest. Yields the function by
+    which the rows of z follow rows that leave the batch: `with using(model, z) as keep: generate(…, on_keep=keep)`.
+    """
+    modules = wrapped(model)
+    unknown = z.keys() - modules.keys()
+    if unknown:
+        raise ValueError(f"z names weights that are not wrapped here: {', '.join(sorted(unknown)[:3])}")
+    before = {name: (module.z, module.merged) for name, module in modules.items()}
+
+    def keep(rows):
+        for module in modules.values():
+            if module.z is not None and module.z.dim() == 3:
+                module.z = module.z[rows]
+
+    try:
+        for name, module in modules.items():
+            module.z, module.merged = z.get(name), None
+            if module.z is not None and module.z.dim() == 1:
+                module.merged = module.weight(module.z.detach())
+        yield keep
+    finally:
+        for name, module in modules.items():
+            module.z, module.merged = before[name]
+
+
+def mix(experts, mixtures, normalize=False):
+    """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k with the base model as one more expert of weight 1 − Σα.
+
+    experts {name: expert}; mixtures: one {name: α} for all rows -> z of shape (r,), or a list with one for each row
+    -> (B, 1, r). α is a number, or n_layers numbers, one a block. normalize=True divides by Σα, as the paper writes.
+
+    >>> mix({"a": {"w": tensor([1.2])}, "b": {"w": tensor([0.8])}}, {"a": 0.5, "b": 0.25})
+    {"w": tensor([1.05])}
+    """
+    rows = mixtures if isinstance(mixtures, list) else [mixtures]
+    unknown = set().union(*rows) - experts.keys() - {"other"}
+    if unknown:
+        raise ValueError(f"no expert named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
+    weights = {name: z for expert in experts.values() for name, z in expert.items()}
+    alpha = [[torch.as_tensor(row.get(k, 0.0), dtype=torch.float32).reshape(-1) for k in experts] for row in rows]
+    n_layers = max(len(a) for row in alpha for a in row)
+    alpha = torch.stack([torch.stack([a.expand(n_layers) for a in row]) for row in alpha])  # (B, K, n_layers)
+    if normalize:
+        alpha = alpha / alpha.sum(dim=1, keepdim=True)
+    if not alpha.isfinite().all():
+        raise ValueError(f"mixture weights must be finite numbers with a sum other than 0, got {mixtures}")
+    mixed = {}
+    for name, like in weights.items():
+        change = torch.stack([expert.get(name, torch.ones_like(like)) - 1 for expert in experts.values()])  # (K, r)
+        block = int(name.split(".")[1]) if n_layers > 1 else 0
+        z = 1 + alpha[:, :, block].to(like.device) @ change  # (B, r)
+        mixed[name] = z[:, None] if isinstance(mixtures, list) else z[0]
+    return mixed
+
+
+# -- experts on disk ---------------------------------------------------------------------------------------------
+
+
+def save_expert(path, z, metadata):
+    """Write z as safetensors with `metadata` (values as JSON) beside it; a half-written file is never at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    z = {name: v.detach().float().cpu().contiguous() for name, v in z.items()}
+    save_file(z, beside, metadata={key: json.dumps(value) for key, value in metadata.items()})
+    beside.rename(path)
+
+
+def load_expert(path, model):
+    """Read an expert made for this model -> ({weight name: z}, metadata). Raises ValueError for any other base."""
+    try:
+        with safe_open(path, framework="pt", device=str(model.tok_embeddings.weight.device)) as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            z = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not an expert: {error}") from error
+    if metadata.get("fingerprint") != model.fingerprint:
+        made_for = metadata.get("base", "an unnamed model")
+        raise ValueError(f"{path} was made for {made_for}; the model loaded here is {model.name}, "
+                         f"whose weights differ. Train one for it: python train.py --model {model.name}")
+    return z, metadata
