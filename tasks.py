@@ -32,6 +32,7 @@ class Task:
     name: str
     description: str
     system: str
+    prefill: str  # opens answers to prompts that are not problems of the task
     max_new_tokens: int
     problems: Callable  # (split, n, seed) -> list[Problem], n None for all of a real set's
     score: Callable  # (problems, texts) -> list of +1 or -1
@@ -145,31 +146,30 @@ MATH = [[
     ("{A} made {a} {o}, kept {b} and packed the rest into bags of {c}. How many bags are there?", "(a - b) / c"),
     ("{A} pays {a} dollars for {b} {o}. All cost the same. How many dollars does one cost?", "a / b"),
 ], [
-    ("A shelf has {a} rows of {b} {o}. {A} takes {c} away. How many {o} stay on the shelf?", "a * b - c"),
     ("{A} walks {a} miles on Monday and {b} miles on Tuesday. How many miles is that in all?", "a + b"),
     ("{A} is {a} years old. {B} is {b} years younger. How old is {B}?", "a - b"),
-    ("{a} {o} stand in {b} equal rows. How many {o} are in each row?", "a / b"),
+    ("{A} swims {a} laps on each of {b} days. How many laps does {A} swim altogether?", "a * b"),
+    ("{A} buys {a} {o} and {B} buys {b} {o}. How many {o} do they buy in all?", "a + b"),
 ], [
-    ("A farmer picks {a} {o} each day for {b} days and sells {c}. How many {o} remain?", "a * b - c"),
     ("A shop sold {a} {o} on Friday and {b} on Saturday. How many {o} did it sell on both days?", "a + b"),
     ("A rope is {a} feet long. {A} cuts off {b} feet. How many feet long is the rest?", "a - b"),
-    ("{a} children form {b} teams of the same size. How many children are in each team?", "a / b"),
     ("A ticket costs {a} dollars. How many dollars do {A} and {B} pay for {b} tickets?", "a * b"),
-    ("{A} scored {a} points in one game, {b} in the next and {c} in the last. What was the total score?", "a + b + c"),
+    ("{A} works {a} hours a day and earns {b} dollars an hour. How many dollars does {A} earn a day?", "a * b"),
+    ("A class has {a} boys and {b} girls. How many pupils are in the class?", "a + b"),
+    ("A cook uses {a} eggs for one cake. How many eggs does the cook use for {b} cakes?", "a * b"),
 ]]
-MATH_HARD = [[], [
-    ("{A} earns {a} dollars an hour and works {b} hours a day. How many dollars is that in {c} days?", "a * b * c"),
-    ("{A} buys {a} {o} for {b} dollars each and pays with {c}0 dollars. How much change is due?", "c * 10 - a * b"),
-    ("{A} has {a} {o}, {B} has {b} more than {A}. How many {o} do they have together?", "2 * a + b"),
-    ("{A} fills {a} boxes with {b} {o} each and shares all {o} among {c} people. How many for each?", "a * b / c"),
+MATH_HARD = [[], [  # each with a number that has nothing to do with the question
+    ("{A} sleeps {c} hours and reads {a} pages every night. How many pages does {A} read in {b} nights?", "a * b"),
+    ("{A} has {c} sisters. {A} buys {a} {o} and then {b} more {o}. How many {o} does {A} buy in all?", "a + b"),
+    ("A truck with {c} wheels brings {a} boxes. In every box are {b} {o}. How many {o} does it bring?", "a * b"),
+    ("{A} is {c} years old and had {a} {o}. {B} took {b} of the {o}. How many {o} does {A} have left?", "a - b"),
 ], [
-    ("{A} plants {a} rows of {b} trees and {c} rows of {d} trees. How many trees are planted?", "a * b + c * d"),
-    ("{A} has {a} {o}. {B} has {b} times as many. How many {o} do they have together?", "a + a * b"),
-    ("{A} saves {a} dollars a week for {b} weeks, then spends {c} and later {d} dollars. What is left?",
-     "a * b - c - d"),
-    ("A school has {a} classes of {b} pupils. {c} pupils are ill. How many pupils are there today?", "a * b - c"),
-    ("{A} had {a} {o}, got {b} from {B}, lost {c} and found {d}. How many {o} does {A} have?", "a + b - c + d"),
-    ("A train has {a} cars with {b} seats each. {c} seats are taken. How many seats are free?", "a * b - c"),
+    ("{A} has {c} pens and types {a} letters a minute. How many letters does {A} type in {b} minutes?", "a * b"),
+    ("{A} is {c} years old and has {a} {o}. {B} brings {A} {b} more {o}. How many {o} does {A} have?", "a + b"),
+    ("A hotel has {a} floors and {c} doors. Each floor has {b} rooms. How many rooms does the hotel have?", "a * b"),
+    ("A pack of {a} {o} weighs {c} pounds. {A} orders {b} packs. How many {o} does {A} get?", "a * b"),
+    ("{A} drove {a} miles before lunch and {b} miles after it, with {c} friends. How many miles is that?", "a + b"),
+    ("A train with {c} cars carries {a} people. Then {b} people get off. How many people are left on it?", "a - b"),
 ]]
 MATH_SYSTEM = "Give a short calculation and then the answer as one number."
 
@@ -496,7 +496,7 @@ def mawps_problem(row):
 def arc_problem(row):
     letters = [label.translate(str.maketrans("12345", "ABCDE")) for label in row["choices"]["label"]]
     choices = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, row["choices"]["text"], strict=True))
-    return Problem(f"{row['question']}\n{choices}", "The answer is (",
+    return Problem(f"{row['question']}\n{choices}", "Answer: (",
                    letters[row["choices"]["label"].index(row["answerKey"])], tuple(letters))
 
 
@@ -624,7 +624,7 @@ def dispatch_task(experts):
         found = [Problem(dispatch_prompt(options, request.prompt), "Answer:", name, names)
                  for name in names for request in sources[name](split, each, seed)]
         return random.Random(seed).sample(found, n)
-    return Task("dispatch", "which expert a request needs", "", 1, problems, score_option)
+    return Task("dispatch", "which expert a request needs", "", "Answer:", 1, problems, score_option)
 
 
 # -- by name ---------------------------------------------------------------------------------------------------------
@@ -644,25 +644,25 @@ def get_task(name, data=None):
         splits = UNSEEN if hard else TRAINABLE
         if family == "math":
             make = make_math(MATH_HARD if hard else MATH)
-            return Task(name, "arithmetic word problems", MATH_SYSTEM, 40, generated(name, make, splits),
+            return Task(name, "arithmetic word problems", MATH_SYSTEM, "Calculation:", 40, generated(name, make, splits),
                         score_number, splits)
         if family == "code":
             make = make_code(CODE_HARD if hard else CODE)
-            return Task(name, "writing Python functions", CODE_SYSTEM, 64, generated(name, make, splits), score_code,
+            return Task(name, "writing Python functions", CODE_SYSTEM, "```python\n", 64, generated(name, make, splits), score_code,
                         splits, stop, sandbox.refusal() or "")
         make = make_reasoning(REASONING_HARD if hard else REASONING)
-        return Task(name, "short closed questions", REASONING_SYSTEM, 24, generated(name, make, splits),
+        return Task(name, "short closed questions", REASONING_SYSTEM, "Answer:", 24, generated(name, make, splits),
                     score_option, splits)
     if name not in REAL:
         raise ValueError(f"no task is named {name!r}; there are {', '.join(NAMES_OF_TASKS)}")
     problems, splits = real(name, data)
     if name == "gsm8k":
         system = "Solve the problem step by step. End with 'The answer is' and the number."
-        return Task(name, "grade-school math", system, 256, problems, score_number, splits)
+        return Task(name, "grade-school math", system, "", 256, problems, score_number, splits)
     if name == "mawps":
-        return Task(name, "one-step word problems", MATH_SYSTEM, 40, problems, score_number, splits)
+        return Task(name, "one-step word problems", MATH_SYSTEM, "Calculation:", 40, problems, score_number, splits)
     if name.startswith("arc"):
-        return Task(name, "science questions", "Choose the right answer.", 16, problems, score_letter, splits)
+        return Task(name, "science questions", REASONING_SYSTEM, "Answer: (", 16, problems, score_letter, splits)
     score = score_mbpp if name == "mbpp" else score_code
-    return Task(name, "writing Python functions", CODE_SYSTEM, 256, problems, score, splits, stop,
+    return Task(name, "writing Python functions", CODE_SYSTEM, "```python\n", 256, problems, score, splits, stop,
                 sandbox.refusal() or "")
