@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 import tokenizer as tokenizers_of
 from model import ModelArgs, Transformer
@@ -293,3 +294,47 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
     model.load_state_dict(state, strict=True, assign=True)
     model.name, model.fingerprint = name, digest.hexdigest()
     return model.requires_grad_(False), tokenizer
+
+
+def write_hf(model, folder, changed):
+    """Write the model as a Hugging Face folder, with `changed` {Meta's name: weight} in place of its own weights.
+
+    Returns a sentence that says what was written. The folder appears whole or not at all.
+    """
+    folder, a = Path(folder), model.args
+    if folder.exists():
+        raise ValueError(f"{folder} is there already; export to a new folder")
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": a.dim,
+              "num_hidden_layers": a.n_layers, "num_attention_heads": a.n_heads, "num_key_value_heads": a.n_kv_heads,
+              "head_dim": a.head_dim, "intermediate_size": a.hidden_dim, "vocab_size": a.vocab_size,
+              "rms_norm_eps": a.norm_eps, "rope_theta": a.rope_theta, "max_position_embeddings": a.max_seq_len,
+              "tie_word_embeddings": a.tied_embeddings, "hidden_act": "silu",
+              "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
+    if a.rope_scaling is not None:
+        names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(names, a.rope_scaling))}
+    hf_name = {ours: theirs for theirs, ours in HF_NAMES.items()}
+    state = {}
+    for key, value in model.state_dict().items():
+        if key.endswith(".basis"):
+            continue
+        name = key.replace(".linear.", ".").removesuffix(".weight")
+        value = changed.get(f"{name}.weight", value).cpu()
+        heads = {"wq": a.n_heads, "wk": a.n_kv_heads}.get(name.split(".")[-1])
+        if heads is not None:  # neighbouring pairs to halves
+            value = value.view(heads, -1, 2, value.shape[1]).transpose(1, 2).reshape(value.shape)
+        _, number, leaf = name.split(".", 2) if name.startswith("layers.") else ("", "", name)
+        prefix = f"model.layers.{number}." if number else ""
+        state[f"{prefix}{hf_name[leaf]}.weight"] = value.contiguous()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        beside = Path(beside, folder.name)
+        beside.mkdir()
+        (beside / "config.json").write_text(json.dumps(config, indent=2))
+        save_file(state, beside / "model.safetensors", metadata={"format": "pt"})
+        files = [f for f in sorted(Path(model.name).glob("token*")) if f.suffix == ".json"] if \
+            Path(model.name).is_dir() else []
+        for file in files:
+            shutil.copy(file, beside)
+        beside.rename(folder)
+    return f"wrote {folder} " + ("with its tokenizer" if files else "without a tokenizer: "
+                                 f"{model.name} has no Hugging Face one; copy it there from the model's page")

@@ -97,8 +97,10 @@ class Attention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
         if kv is not None:
             kv[0][:, :, :T], kv[1][:, :, :T] = k, v
+        if x.device.type == "cpu" and q.requires_grad:
+            q, k, v = q.float(), k.float(), v.float()  # on a CPU the backward pass takes twice as long in bfloat16
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        return self.wo(y.transpose(1, 2).reshape(B, T, -1))
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1).type_as(x))
 
 
 class FeedForward(nn.Module):

@@ -12,7 +12,7 @@ A step is: merge z, sample answers, score them, follow the gradient. Where we di
    answers in ten push their own tokens down and the noise of that drowns the tenth.
 """
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -25,31 +25,56 @@ from svf import ones, using
 class Rollout:
     prompts: list  # token ids of each row
     answers: list  # token ids sampled, the end of the turn included
+    logprobs: list  # and the log-probability of each
     texts: list
     rewards: list  # +1 or -1
     finished: list  # ended before the task's cap
 
 
-def prompt_ids(tokenizer, system, prompt, prefill):
-    messages = [{"role": "system", "content": system}] if system else []
-    return tokenizer.chat([*messages, {"role": "user", "content": prompt}], prefill)
-
-
 def rollout(model, tokenizer, task, problems, *, temperature, generator=None, logit_bias=None, on_token=None,
             on_keep=None):
     """Prompt, generate and score: list[Problem] -> Rollout. An answer cut off at the cap earns −1: it rambles."""
-    prompts = [prompt_ids(tokenizer, task.system, p.prompt, p.prefill) for p in problems]
+    prompts = []
+    for problem in problems:
+        system = task.system if problem.system is None else problem.system
+        turns = [{"role": "system", "content": system}] if system else []
+        prompts.append(tokenizer.chat([*turns, *problem.history, {"role": "user", "content": problem.prompt}],
+                                      problem.prefill))
 
     def is_finished(ids):
         return task.max_new_tokens == 1 or (task.stop and task.stop in tokenizer.decode(ids[-4:]))
 
-    answers, _ = generate(model, prompts, max_new_tokens=task.max_new_tokens, stop_ids=tokenizer.stop_ids,
-                          temperature=temperature, generator=generator, logit_bias=logit_bias,
-                          is_finished=is_finished, on_token=on_token, on_keep=on_keep)
+    answers, logprobs = generate(model, prompts, max_new_tokens=task.max_new_tokens, stop_ids=tokenizer.stop_ids,
+                                 temperature=temperature, generator=generator, logit_bias=logit_bias,
+                                 is_finished=is_finished, on_token=on_token, on_keep=on_keep)
     texts = [tokenizer.decode(ids) for ids in answers]
     finished = [bool(ids[-1] in tokenizer.stop_ids or is_finished(ids)) for ids in answers]
-    scores = task.score(problems, texts)
-    return Rollout(prompts, answers, texts, [s if f else -1 for s, f in zip(scores, finished)], finished)
+    rewards = [r if f else -1 for r, f in zip(task.score(problems, texts), finished)]
+    return Rollout(prompts, answers, logprobs, texts, rewards, finished)
+
+
+def evaluate(answer, problems, *, batch_size, on_rows=None):
+    """All problems in batches of like length, each answered by answer(indices) -> Rollout; one Rollout in order."""
+    order = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt))
+    total = Rollout(*([None] * len(problems) for _ in fields(Rollout)))
+    for start in range(0, len(order), batch_size):
+        index = order[start:start + batch_size]
+        part = answer(index)
+        for column in fields(Rollout):
+            for i, value in zip(index, getattr(part, column.name), strict=True):
+                getattr(total, column.name)[i] = value
+        if on_rows is not None:
+            on_rows(len(index))
+    return total
+
+
+def accuracy(rewards):
+    """Share of +1, and its standard error √(p (1 − p) / n)."""
+    p = sum(r > 0 for r in rewards) / len(rewards)
+    return p, math.sqrt(p * (1 - p) / len(rewards))
+
+
+# -- the gradient ----------------------------------------------------------------------------------------------------
 
 
 def answer_logprobs(model, prompts, answers, temperature, logit_bias=None):
@@ -108,27 +133,6 @@ def accumulate_gradient(model, batch, *, temperature, lam, micro_batch, logit_bi
     return kl_sum / len(rewards)
 
 
-def evaluate(model, tokenizer, task, problems, *, batch_size, logit_bias=None, on_rows=None):
-    """Greedy answers to all problems -> one Rollout, in the order of the problems."""
-    order = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt))
-    total = Rollout(*([None] * len(problems) for _ in range(5)))
-    for start in range(0, len(order), batch_size):
-        index = order[start:start + batch_size]
-        part = rollout(model, tokenizer, task, [problems[i] for i in index], temperature=0, logit_bias=logit_bias)
-        for column in ("prompts", "answers", "texts", "rewards", "finished"):
-            for i, value in zip(index, getattr(part, column)):
-                getattr(total, column)[i] = value
-        if on_rows is not None:
-            on_rows(len(index))
-    return total
-
-
-def accuracy(rewards):
-    """Share of +1, and its standard error √(p (1 − p) / n)."""
-    p = sum(r > 0 for r in rewards) / len(rewards)
-    return p, math.sqrt(p * (1 - p) / len(rewards))
-
-
 # -- training ------------------------------------------------------------------------------------------------------
 
 
@@ -152,8 +156,11 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
         optimizer.load_state_dict(state["optimizer"])
 
     def validate(step):
+        def answer(index):
+            return rollout(model, tokenizer, task, [val_problems[i] for i in index], temperature=0,
+                           logit_bias=logit_bias)
         with using(model, {name: v.detach() for name, v in z.items()}):
-            answers = evaluate(model, tokenizer, task, val_problems, batch_size=rollouts, logit_bias=logit_bias)
+            answers = evaluate(answer, val_problems, batch_size=rollouts)
         p, _ = accuracy(answers.rewards)
         if p > state["best_accuracy"]:
             state.update(best={k: v.detach().clone() for k, v in z.items()}, best_step=step, best_accuracy=p)

@@ -170,6 +170,8 @@ def mix(experts, mixtures, normalize=False):
     unknown = set().union(*rows) - experts.keys() - {"other"}
     if unknown:
         raise ValueError(f"no expert named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
+    if not experts:
+        return {}
     weights = {name: z for expert in experts.values() for name, z in expert.items()}
     alpha = [[torch.as_tensor(row.get(k, 0.0), dtype=torch.float32).reshape(-1) for k in experts] for row in rows]
     n_layers = max(len(a) for row in alpha for a in row)

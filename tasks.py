@@ -24,6 +24,8 @@ class Problem:
     prefill: str  # opens the answer; scored texts are what follows it
     gold: str  # an answer text that scores +1
     options: tuple = ()  # a closed question's candidates
+    system: str | None = None  # instead of the task's own
+    history: tuple = ()  # earlier turns of a chat
     check: tuple = ()  # code: (function to call, calls as JSON, expected values, program text after the answer)
 
 
@@ -469,8 +471,8 @@ def make_code(templates):
                 break
         signature = f"def {function}({', '.join(names)}):"
         prompt = f"Write a Python function `{function}({', '.join(names)})` that returns {what.format(**filled)}."
-        return Problem(prompt, f"```python\n{signature}", f"\n    return {body}\n```", (),
-                       (function, calls, expected, ""))
+        return Problem(prompt, f"```python\n{signature}", f"\n    return {body}\n```",
+                       check=(function, calls, expected, ""))
     return make
 
 
@@ -508,14 +510,14 @@ def mbpp_problem(row):
     check = ("as_set" if as_set else entry, calls, (row["canonical_solution"], row["atol"]), after)
     signature = re.search(rf"^def {entry}\(.*$", row["canonical_solution"], re.MULTILINE).group()
     before, _, body = row["canonical_solution"].partition(signature + "\n")
-    return Problem(row["prompt"].replace('"""', "").strip(), f"```python\n{before}{signature}\n", body, (), check)
+    return Problem(row["prompt"].replace('"""', "").strip(), f"```python\n{before}{signature}\n", body, check=check)
 
 
 def humaneval_problem(row):
     # its own `check` runs beside the program, in the child: the one place where expected values are not kept back
     after = f"\n{row['test']}\ndef checked():\n    check({row['entry_point']})\n    return True\n"
     return Problem(f"Complete this Python function.\n\n{row['prompt']}", f"```python\n{row['prompt']}",
-                   row["canonical_solution"], (), ("checked", [[]], [True], after))
+                   row["canonical_solution"], check=("checked", [[]], [True], after))
 
 
 def score_mbpp(problems, texts):

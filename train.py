@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load
-from rl import accuracy, evaluate, new_state, train_expert
-from svf import MODULES, load_expert, save_expert, using, wrap
+from rl import accuracy, evaluate, new_state, rollout, train_expert
+from svf import MODULES, save_expert, using, wrap
 
 EVAL_EVERY = 4  # steps between validations
 N_VAL = 128  # problems of the validation split, the same ones each time; they choose the best z
@@ -35,6 +36,7 @@ class Config:
     task: str = "math"  # what to learn: math, code, reasoning, dispatch, or with --data gsm8k, mbpp, arc_easy, mawps
     model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
     data: str = ""  # folder of the real data sets' jsonl files
+    experts: str = "experts"  # folder of the experts that dispatch chooses among
     out: str = ""  # folder to write to; empty: out/TASK-SEED
     modules: str = "all"  # which linears get a z: attn (wq wk wv wo), mlp (w1 w2 w3) or all
     steps: int = 20
@@ -59,6 +61,9 @@ def parse_flags(Config, description):
     parser = argparse.ArgumentParser(description=description.splitlines()[0],
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for field in fields(Config):
+        if field.name == "prompt":
+            parser.add_argument("prompt", nargs="?", default=field.default, help=source[field.name])
+            continue
         kind = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default, help=source[field.name] or " ",
                             **kind)
@@ -72,7 +77,7 @@ def run(main):
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
 
@@ -114,10 +119,12 @@ def compare(model, tokenizer, task, split, rows, *, n, batch_size, logit_bias=No
     -> {name: (Rollout, a dict of accuracy, its standard error, lenient accuracy, share of finished answers)}
     """
     problems, results = task.problems(split, n, TEST_SEED), {}
+
+    def answer(index):
+        return rollout(model, tokenizer, task, [problems[i] for i in index], temperature=0, logit_bias=logit_bias)
     for name, z in rows.items():
         with using(model, z) if z else nullcontext(), bar(desc=f"{name} on {split}", total=len(problems)) as progress:
-            answers = evaluate(model, tokenizer, task, problems, batch_size=batch_size, logit_bias=logit_bias,
-                               on_rows=progress.update)
+            answers = evaluate(answer, problems, batch_size=batch_size, on_rows=progress.update)
         p, se = accuracy(answers.rewards)
         lenient = [tasks.mentions_gold(problem, text) for problem, text in zip(problems, answers.texts)]
         results[name] = answers, {
@@ -143,9 +150,9 @@ def choose_task(config, model, tokenizer):
     """(task, logit bias or None): the dispatcher chooses among the experts at hand, calibrated on the base model."""
     if config.task != "dispatch":
         return tasks.get_task(config.task, config.data or None), None
-    from adapt import calibrated_bias, load_experts
-    experts = load_experts("experts", model)
-    return tasks.dispatch_task([metadata for _, metadata in experts.values()]), None
+    _, metadata = adapt.load_experts(Path(config.experts), model)
+    options = adapt.dispatch_options(metadata)
+    return tasks.dispatch_task(options[:-1]), adapt.calibrated_bias(model, tokenizer, options)
 
 
 def read_state(folder, config):
