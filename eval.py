@@ -109,7 +109,7 @@ def dispatched(model, tokenizer, metadata, requests, z_c):
 
 def accuracy_table(config, model, tokenizer, experts, metadata, names):
     for name in names:
-        task = tasks.get_task(name, config.data or None)
+        task = tasks.get_task(name, config.data)
         problems = task.problems("test", config.n, config.seed)
         at_hand = {**experts, "random": random_expert(model, adapt.of_kind("task", experts, metadata), config.seed)}
         for row, first, asked, mixtures in strategies(config, model, tokenizer, experts, metadata, task, problems):

@@ -206,7 +206,7 @@ def main():
 
     task = example_task(config.examples) if config.examples else None
     if config.task or (config.adapt == "cem" and task is None):
-        task = tasks.get_task(config.task or UNSEEN, config.data or None)
+        task = tasks.get_task(config.task or UNSEEN, config.data)
     pick = first_pass(config, model, tokenizer, experts, metadata, task)
     if config.save or config.export:
         write_mixture(config, model, experts, pick([tasks.Problem(config.prompt, "", "")])[0], task)

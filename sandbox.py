@@ -21,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+REFUSAL = "" if os.name == "posix" else "model-written programs are limited by POSIX means; use Linux or macOS"
 MEMORY = 1 << 30  # bytes of address space
 OUTPUT = 1 << 20  # bytes a child may write, all results together
 
 CHILD = r'''
-import sys, os, json, resource, importlib
+import sys, os, json, resource, importlib, collections
 job = json.loads(sys.stdin.buffer.read())
 for name in job["modules"]:
     importlib.import_module(name)
@@ -33,6 +34,8 @@ for name in job["modules"]:
 def literal(value):
     # repr of exact builtin types only: a subclass could lie in its repr
     kind = type(value)
+    if kind in (collections.Counter, collections.OrderedDict, collections.defaultdict):
+        kind, value = dict, dict(value)
     if kind is float:
         return repr(value).replace("inf", "1e999")
     if kind in (int, str, bytes, bool, complex, type(None)):
@@ -85,7 +88,7 @@ main()
 # imported before the limits close; a program can import nothing else
 MODULES = ["math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "heapq", "bisect",
            "random", "typing", "datetime", "statistics", "fractions", "decimal", "copy", "json", "array", "hashlib",
-           "textwrap", "enum", "dataclasses", "abc", "time", "calendar"]
+           "textwrap", "colorsys", "enum", "dataclasses", "abc", "time", "calendar"]
 
 
 @dataclass
@@ -93,11 +96,6 @@ class Program:
     source: str
     entry: str  # the function to call
     calls: list  # one list of arguments a call, as JSON holds them
-
-
-def refusal():
-    """Why programs cannot be run here, in one sentence, or None."""
-    return None if os.name == "posix" else "model-written programs are limited by POSIX means only; use Linux or macOS"
 
 
 def run_one(program, seconds):
