@@ -5,12 +5,10 @@ Since Uᵀ W = diag(σ) Vᵀ, the same W' needs only the basis on the smaller si
     out ≤ in:   W' = U diag(z) Uᵀ W       W' x = y + U ((z − 1) ⊙ (Uᵀ y)),      y = W x
     out > in:   W' = W V diag(z) Vᵀ       W' x = W (x + V ((z − 1) ⊙ (Vᵀ x)))
 
-Written as a change to the frozen W, z = 1 is the base model bit for bit, r² numbers a weight are stored instead of
-two full factors, and z may have a batch dimension: every row its own expert. Differences from the authors' code:
-z is free (no sigmoid) and W' is not rescaled by Σσ / Σσz; neither is in the paper.
-
-One z for all: W' is merged, for rollouts and training alike (the loss must score the policy that sampled).
-One z a row: the delta form, inference only. Left out: biases take no part; embeddings and output stay as they are.
+As a change to the frozen W, z = 1 is the base model bit for bit, r² numbers a weight are stored, and z may have a
+batch dimension. One z for all is merged into W', for rollouts and training alike (the loss must score the policy that
+sampled); one z a row takes the right-hand form, for inference. Unlike the authors' code, z is free (no sigmoid) and
+W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases, embeddings and output stay as they are.
 """
 import json
 from contextlib import contextmanager
@@ -26,23 +24,19 @@ MODULES["all"] = MODULES["attn"] + MODULES["mlp"]
 
 
 def decompose(W):
-    """Singular vectors on the smaller side of W (out, in), as columns by descending σ: (r, r), float64.
-
-    Eigenvectors of the smaller Gram matrix, in float64: a float32 Gram matrix turns up to a fifth of them.
-    """
+    """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
     W = W.to(device="cpu" if W.device.type == "mps" else W.device, dtype=torch.float64)  # MPS has no float64
     W = W if W.shape[0] <= W.shape[1] else W.T
-    _, basis = torch.linalg.eigh(W @ W.T)
-    # σ_i = ‖u_iᵀ W‖ is good to 1e-11 where the root of a small eigenvalue is not
-    sigma = (basis.T @ W).norm(dim=1)
+    _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
+    sigma = (basis.T @ W).norm(dim=1)  # σ_i = ‖u_iᵀ W‖, good to 1e-11 where the root of a small eigenvalue is not
     return basis[:, sigma.argsort(descending=True)]
 
 
 class MergedLinear(torch.autograd.Function):
-    """y = W'x for a W' that was merged from z, with the gradient for z that the merge itself would have given.
+    """y = W'x for a W' merged from z: the gradient for z without one of the size of W.
 
-    Uᵀy' = z ⊙ σ ⊙ Vᵀx, so  dz_i = Σ_t (u_i·y'_t)(u_i·g_t) / z_i,  and for a tall weight, with gx = W'ᵀg,
-    dz_i = Σ_t (v_i·x_t)(v_i·gx_t) / z_i: two products of r² a token, and no gradient of size W.
+    Uᵀy' = z ⊙ σ ⊙ Vᵀx, so  dz_i = Σ_t (u_i·y'_t)(u_i·g_t) / z_i;  for a tall weight, with gx = W'ᵀg,
+    dz_i = Σ_t (v_i·x_t)(v_i·gx_t) / z_i.
     """
 
     @staticmethod
@@ -59,28 +53,25 @@ class MergedLinear(torch.autograd.Function):
         if not ctx.tall and bias is not None:
             kept = kept - bias  # y' is the product without bias
         a, b = kept @ basis, (gx if ctx.tall else g) @ basis  # (B, T, r)
-        dz = (a.float() * b.float()).flatten(0, -2).sum(0) / z
-        return gx, dz, None, None, None
+        return gx, (a.float() * b.float()).flatten(0, -2).sum(0) / z, None, None, None
 
 
 class SVFLinear(nn.Module):
-    """A frozen nn.Linear with the basis of its smaller side; `using` sets and clears its z."""
+    """A frozen nn.Linear and the basis of its smaller side; `using` sets and clears its z."""
 
     def __init__(self, linear, basis):
         super().__init__()
         self.linear = linear.requires_grad_(False)
         self.register_buffer("basis", basis)  # (r, r)
-        self.z = None  # (r,) or (B, 1, r), float32 whatever the model's dtype: bf16 has no steps of 0.002 near 1
+        self.z = None  # (r,) or (B, 1, r), float32 in any model: bfloat16 has no steps of 0.002 near 1
         self.merged = None  # W' while one z serves all rows
 
-    def weight(self, z):
-        """W' (out, in) for one z (r,), computed in float32 and cast once: at z = 1 it is W bit for bit."""
+    def merge(self, z):
+        """W' (out, in) for z (r,), computed in float32 and cast once: at z = 1 it is W bit for bit."""
         W, basis = self.linear.weight.float(), self.basis.float()
         if W.shape[0] <= W.shape[1]:
-            W = W + (basis * (z - 1)) @ (basis.T @ W)  # W' = W + U diag(z − 1) Uᵀ W
-        else:
-            W = W + ((W @ basis) * (z - 1)) @ basis.T  # W' = W + W V diag(z − 1) Vᵀ
-        return W.to(self.linear.weight.dtype)
+            return (W + (basis * (z - 1)) @ (basis.T @ W)).to(self.linear.weight)  # W + U diag(z − 1) Uᵀ W
+        return (W + ((W @ basis) * (z - 1)) @ basis.T).to(self.linear.weight)  # W + W V diag(z − 1) Vᵀ
 
     def forward(self, x):
         W, bias, basis = self.linear.weight, self.linear.bias, self.basis
@@ -101,10 +92,10 @@ class SVFLinear(nn.Module):
         return y if bias is None else y + bias
 
 
-def wrap(model, names, progress=iter, decompose=decompose):
+def wrap(model, names, progress=iter, basis_of=decompose):
     """Freeze the model and put an SVFLinear around every nn.Linear whose last name is in `names`, in place.
 
-    Wrap before casting: W rounded to bfloat16 has another basis, and the same z would mean another change.
+    Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
     """
     linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.split(".")[-1] in names]
     if not linears:
@@ -113,32 +104,29 @@ def wrap(model, names, progress=iter, decompose=decompose):
     for name, linear in progress(linears):
         if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
             raise ValueError(f"{name} was cast to {linear.weight.dtype} before it was decomposed; wrap, then cast")
-        basis = decompose(linear.weight.data).to(linear.weight)
-        model.set_submodule(name, SVFLinear(linear, basis))
+        model.set_submodule(name, SVFLinear(linear, basis_of(linear.weight.data).to(linear.weight)))
     return model
 
 
 def wrapped(model):
-    """{weight name: SVFLinear} of every wrapped weight."""
     return {name: module for name, module in model.named_modules() if isinstance(module, SVFLinear)}
 
 
 def ones(model):
-    """The expert that changes nothing, {weight name: z (r,) of ones}: 'other', and where training starts."""
+    """The expert that changes nothing, {weight name: z (r,) of ones}: "other", and where training starts."""
     return {name: torch.ones(len(m.basis), device=m.basis.device) for name, m in wrapped(model).items()}
 
 
 @contextmanager
 def using(model, z):
-    """Within the block the model computes with z, `{weight name: (r,) or (B, 1, r)}`; a weight not named is base.
+    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; a weight not named is base.
 
-    After it, whatever happened, the model is what it was before, bit for bit; blocks nest. Yields the function by
-    which the rows of z follow rows that leave the batch: `with using(model, z) as keep: generate(…, on_keep=keep)`.
+    After it, whatever happened, the model is what it was, bit for bit; blocks nest. Yields the function by which rows
+    of z follow rows that leave the batch: `with using(model, z) as keep: generate(…, on_keep=keep)`.
     """
     modules = wrapped(model)
-    unknown = z.keys() - modules.keys()
-    if unknown:
-        raise ValueError(f"z names weights that are not wrapped here: {', '.join(sorted(unknown)[:3])}")
+    if z.keys() - modules.keys():
+        raise ValueError(f"z names {sorted(z.keys() - modules.keys())[0]}, which is not wrapped in this model")
     before = {name: (module.z, module.merged) for name, module in modules.items()}
 
     def keep(rows):
@@ -150,7 +138,7 @@ def using(model, z):
         for name, module in modules.items():
             module.z, module.merged = z.get(name), None
             if module.z is not None and module.z.dim() == 1:
-                module.merged = module.weight(module.z.detach())
+                module.merged = module.merge(module.z.detach())
         yield keep
     finally:
         for name, module in modules.items():
@@ -160,8 +148,8 @@ def using(model, z):
 def mix(experts, mixtures, normalize=False):
     """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k with the base model as one more expert of weight 1 − Σα.
 
-    experts {name: expert}; mixtures: one {name: α} for all rows -> z of shape (r,), or a list with one for each row
-    -> (B, 1, r). α is a number, or n_layers numbers, one a block. normalize=True divides by Σα, as the paper writes.
+    experts {name: {weight name: z}}; one mixture {name: α} for all rows -> z of shape (r,), or a list with one for each
+    row -> (B, 1, r). normalize=True divides α by Σα, which makes it the paper's formula.
 
     >>> mix({"a": {"w": tensor([1.2])}, "b": {"w": tensor([0.8])}}, {"a": 0.5, "b": 0.25})
     {"w": tensor([1.05])}
@@ -169,40 +157,30 @@ def mix(experts, mixtures, normalize=False):
     rows = mixtures if isinstance(mixtures, list) else [mixtures]
     unknown = set().union(*rows) - experts.keys() - {"other"}
     if unknown:
-        raise ValueError(f"no expert named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
-    if not experts:
-        return {}
-    weights = {name: z for expert in experts.values() for name, z in expert.items()}
-    alpha = [[torch.as_tensor(row.get(k, 0.0), dtype=torch.float32).reshape(-1) for k in experts] for row in rows]
-    n_layers = max(len(a) for row in alpha for a in row)
-    alpha = torch.stack([torch.stack([a.expand(n_layers) for a in row]) for row in alpha])  # (B, K, n_layers)
-    if normalize:
-        alpha = alpha / alpha.sum(dim=1, keepdim=True)
+        raise ValueError(f"no expert is named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
+    alpha = torch.tensor([[float(row.get(k, 0)) for k in experts] for row in rows])  # (B, K)
+    alpha = alpha / alpha.sum(dim=1, keepdim=True) if normalize else alpha
     if not alpha.isfinite().all():
-        raise ValueError(f"mixture weights must be finite numbers with a sum other than 0, got {mixtures}")
+        raise ValueError(f"mixture weights must be finite, with a sum other than 0 to normalize: {mixtures}")
     mixed = {}
-    for name, like in weights.items():
+    for name, like in {name: z for expert in experts.values() for name, z in expert.items()}.items():
         change = torch.stack([expert.get(name, torch.ones_like(like)) - 1 for expert in experts.values()])  # (K, r)
-        block = int(name.split(".")[1]) if n_layers > 1 else 0
-        z = 1 + alpha[:, :, block].to(like.device) @ change  # (B, r)
+        z = 1 + alpha.to(like.device) @ change  # (B, r)
         mixed[name] = z[:, None] if isinstance(mixtures, list) else z[0]
     return mixed
 
 
-# -- experts on disk ---------------------------------------------------------------------------------------------
-
-
 def save_expert(path, z, metadata):
-    """Write z as safetensors with `metadata` (values as JSON) beside it; a half-written file is never at `path`."""
+    """Write z as safetensors, with `metadata` as JSON values; a half-written file is never at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    z = {name: v.detach().float().cpu().contiguous() for name, v in z.items()}
-    save_file(z, beside, metadata={key: json.dumps(value) for key, value in metadata.items()})
+    save_file({name: v.detach().float().cpu().contiguous() for name, v in z.items()}, beside,
+              metadata={key: json.dumps(value) for key, value in metadata.items()})
     beside.rename(path)
 
 
 def load_expert(path, model):
-    """Read an expert made for this model -> ({weight name: z}, metadata). Raises ValueError for any other base."""
+    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError if it was made for another."""
     try:
         with safe_open(path, framework="pt", device=str(model.tok_embeddings.weight.device)) as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
@@ -210,7 +188,6 @@ def load_expert(path, model):
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not an expert: {error}") from error
     if metadata.get("fingerprint") != model.fingerprint:
-        made_for = metadata.get("base", "an unnamed model")
-        raise ValueError(f"{path} was made for {made_for}; the model loaded here is {model.name}, "
-                         f"whose weights differ. Train one for it: python train.py --model {model.name}")
+        raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}, and {model.name} has other "
+                         f"weights; train one for it: python train.py --model {model.name}")
     return z, metadata

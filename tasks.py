@@ -26,7 +26,6 @@ class Problem:
     gold: str  # an answer text that scores +1
     options: tuple = ()  # a closed question's candidates
     system: str | None = None  # instead of the task's own
-    history: tuple = ()  # earlier turns of a chat
     check: tuple = ()  # code: (function to call, calls, expected values, program text after the answer, tolerance)
 
 
