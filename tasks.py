@@ -310,9 +310,9 @@ CODE = [[  # (kind of arguments, what the function returns, the reference)
     ("text", "the first {b} characters of the string {x}", "{x}[:{b}]"),
     ("text", "the length of the string {x} times {a}", "len({x}) * {a}"),
 ], [
-    ("two", "the product of {x} and {y} plus {a}", "{x} * {y} + {a}"),
-    ("list", "the smallest number in {x} minus {a}", "min({x}) - {a}"),
-    ("list", "a list with {a} subtracted from every number in {x}", "[i - {a} for i in {x}]"),
+    ("two", "the smaller of {x} and {y} times {a}", "min({x}, {y}) * {a}"),
+    ("list", "how many numbers in {x} are greater than {a}", "sum(1 for i in {x} if i > {a})"),
+    ("list", "the sum of the last {b} numbers in {x}", "sum({x}[-{b}:])"),
     ("text", "the string {x} in upper case repeated {a} times", "{x}.upper() * {a}"),
 ], [
     ("int", "the remainder of {x} divided by {a}", "{x} % {a}"),

@@ -1,0 +1,76 @@
+"""The same random little Llama for all tests, written in Meta's format and read by the real loader.
+
+6 query and 2 key heads, and every dimension another number: with 4 and 2 the famous wk bug goes unseen.
+"""
+import base64
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from checkpoint import DEFAULT_MODEL, load  # noqa: E402
+from model import ModelArgs, Transformer  # noqa: E402
+from svf import MODULES, wrap  # noqa: E402
+
+PARAMS = {"dim": 48, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "vocab_size": 512, "multiple_of": 16,
+          "norm_eps": 1e-5, "rope_theta": 10000.0}
+ARGS = ModelArgs(dim=48, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=128, vocab_size=512,
+                 norm_eps=1e-5, rope_theta=10000.0, max_seq_len=8192)
+
+
+def random_state(seed=0, args=ARGS):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {key: value.shape for key, value in Transformer(args).state_dict().items()}
+    return {key: torch.randn(shape, generator=generator) * 0.15 + (1.0 if len(shape) == 1 else 0.0)
+            for key, shape in shapes.items()}
+
+
+def write_meta(folder, shards, params=PARAMS):
+    """A Meta folder; its tokenizer has the 256 single bytes as its only words."""
+    folder.mkdir(exist_ok=True)
+    (folder / "params.json").write_text(json.dumps(params))
+    lines = [f"{base64.b64encode(bytes([b])).decode()} {b}" for b in range(256)]
+    (folder / "tokenizer.model").write_text("\n".join(lines))
+    for i, shard in enumerate(shards):
+        torch.save(shard, folder / f"consolidated.{i:02d}.pth")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    return write_meta(tmp_path_factory.mktemp("models") / "tiny", [random_state()])
+
+
+@pytest.fixture
+def tiny(tiny_folder):
+    """(wrapped model, tokenizer), float32."""
+    model, tokenizer = load(tiny_folder, "cpu")
+    return wrap(model, MODULES["all"]), tokenizer
+
+
+@pytest.fixture(scope="session")
+def real():
+    """The default model, wrapped, in float32: (model, tokenizer). The first run downloads it."""
+    from tqdm import tqdm
+    model, tokenizer = load(DEFAULT_MODEL, "cpu", download_bar=lambda total: tqdm(total=total, disable=None))
+    return wrap(model, MODULES["all"]), tokenizer
+
+
+@pytest.fixture(scope="session")
+def data():
+    folder = os.environ.get("T2_DATA")
+    if not folder:
+        pytest.skip("T2_DATA names no folder of data sets")
+    return folder
+
+
+def random_z(model, seed=0, rows=None, size=0.1):
+    """A z near 1 for every wrapped weight, (r,) or (rows, 1, r)."""
+    from svf import ones
+    generator = torch.Generator().manual_seed(seed)
+    shape = (lambda v: v.shape) if rows is None else (lambda v: (rows, 1, len(v)))
+    return {name: 1 + size * torch.randn(shape(v), generator=generator) for name, v in ones(model).items()}

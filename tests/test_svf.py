@@ -1,0 +1,162 @@
+"""pytest tests/test_svf.py: the algebra of section 3.1 against torch.linalg.svd and autograd in float64."""
+import pytest
+import torch
+from conftest import random_state, random_z, write_meta
+from torch import nn
+
+from checkpoint import load
+from svf import MODULES, SVFLinear, decompose, load_expert, mix, ones, save_expert, using, wrap, wrapped
+
+SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
+
+
+def layer(out, in_, bias, seed=0, dtype=torch.float32):
+    torch.manual_seed(seed)
+    model = nn.ModuleDict({"w1": nn.Linear(in_, out, bias=bias)})
+    return wrap(model, ("w1",)).to(dtype)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_merged_and_per_row_agree_with_the_paper_formula(shape, bias):
+    """W' = U diag(σ z) Vᵀ with the factors of torch.linalg.svd in float64."""
+    model = layer(*shape, bias)
+    linear, z = model["w1"].linear, 1 + 0.2 * torch.randn(min(shape))
+    U, S, Vt = torch.linalg.svd(linear.weight.double(), full_matrices=False)
+    W = U @ torch.diag(S * z) @ Vt
+    x = torch.randn(3, 5, shape[1])
+    y = x.double() @ W.T + (linear.bias if bias else 0)
+    with using(model, {"w1": z}):
+        assert (model["w1"].merged - W).norm() / W.norm() < 1e-5
+        merged = model["w1"](x)
+    with using(model, {"w1": z.expand(3, 1, -1)}):
+        delta = model["w1"](x)
+    for ours in (merged, delta):
+        assert (ours - y).norm() / y.norm() < 1e-5
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_is_autograds_through_the_dense_form(shape, bias):
+    model = layer(*shape, bias)
+    linear, z = model["w1"].linear, (1 + 0.2 * torch.randn(min(shape))).requires_grad_()
+    x, g = torch.randn(3, 5, shape[1], requires_grad=True), torch.randn(3, 5, shape[0])
+    with using(model, {"w1": z}):
+        model["w1"](x).backward(g)
+    U, S, Vt = torch.linalg.svd(linear.weight.double(), full_matrices=False)
+    z64, x64 = z.detach().double().requires_grad_(), x.detach().double().requires_grad_()
+    (x64 @ (U @ torch.diag(S * z64) @ Vt).T).backward(g.double())
+    assert (z.grad - z64.grad).norm() / z64.grad.norm() < 1e-5
+    assert (x.grad - x64.grad).norm() / x64.grad.norm() < 1e-5
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_basis_is_the_singular_vectors_by_descending_sigma(shape):
+    W = torch.randn(*shape, dtype=torch.float64)
+    basis = decompose(W)
+    U, S, Vt = torch.linalg.svd(W, full_matrices=False)
+    wanted = U if shape[0] <= shape[1] else Vt.T
+    assert ((basis.T @ wanted).abs() - torch.eye(min(shape))).abs().max() < 1e-8
+    small = W if shape[0] <= shape[1] else W.T
+    assert ((basis.T @ small).norm(dim=1) - S).abs().max() < 1e-11 * S[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_z_of_ones_is_the_base_model_bit_for_bit(tiny, dtype):
+    model = tiny[0].to(dtype)
+    tokens = torch.randint(0, 512, (3, 7), generator=torch.Generator().manual_seed(0))
+    base = model(tokens)
+    for z in (ones(model), {k: v.expand(3, 1, -1) for k, v in ones(model).items()}):
+        with using(model, z):
+            assert torch.equal(model(tokens), base)
+
+
+def test_rows_with_their_own_z_equal_the_rows_one_by_one(tiny):
+    model, _ = tiny
+    z, tokens = random_z(model, rows=4), torch.randint(0, 512, (4, 9), generator=torch.Generator().manual_seed(0))
+    with using(model, z):
+        together = model(tokens)
+    for row in range(4):
+        with using(model, {k: v[row, 0] for k, v in z.items()}):
+            assert (model(tokens[row:row + 1])[0] - together[row]).abs().max() < 1e-3
+
+
+def test_a_batch_of_another_size_is_refused_not_broadcast(tiny):
+    model, _ = tiny
+    with using(model, random_z(model, rows=4)), pytest.raises(ValueError, match="4 rows of z for a batch of 1"):
+        model(torch.tensor([[1, 2]]))
+
+
+def test_the_base_model_is_back_after_an_error_and_blocks_nest(tiny):
+    model, tokens = tiny[0], torch.tensor([[1, 2, 3]])
+    base, z = model(tokens), random_z(model)
+    with pytest.raises(KeyboardInterrupt), using(model, z):
+        changed = model(tokens)
+        with using(model, {}):
+            assert torch.equal(model(tokens), base)
+        assert torch.equal(model(tokens), changed) and not torch.equal(changed, base)
+        raise KeyboardInterrupt
+    assert torch.equal(model(tokens), base)
+    assert all(m.z is None and m.merged is None for m in wrapped(model).values())
+
+
+def test_a_z_for_an_unknown_weight_is_an_error(tiny):
+    with pytest.raises(ValueError, match="nonsense"), using(tiny[0], {"nonsense": torch.ones(3)}):
+        pass
+
+
+def test_modules_choose_what_is_wrapped_and_a_cast_model_is_refused(tiny_folder):
+    count = {name: len(wrapped(wrap(load(tiny_folder, "cpu")[0], MODULES[name]))) for name in MODULES}
+    assert count == {"attn": 8, "mlp": 6, "all": 14}
+    with pytest.raises(ValueError, match="wrap, then cast"):
+        wrap(load(tiny_folder, "cpu")[0].to(torch.bfloat16), MODULES["all"])
+
+
+def test_mix_is_the_papers_sum_for_weights_of_sum_one(tiny):
+    model, _ = tiny
+    a, b = random_z(model, 1), random_z(model, 2)
+    experts = {"a": a, "b": b}
+    for z in (mix(experts, {"a": 0.3, "b": 0.7}), mix(experts, {"a": 0.6, "b": 1.4}, normalize=True)):
+        for name in z:
+            torch.testing.assert_close(z[name], 0.3 * a[name] + 0.7 * b[name])
+    assert all(torch.equal(mix(experts, {"a": 1.0})[n], a[n]) for n in a)  # one expert of weight 1 is that expert
+    rows = mix(experts, [{"a": 1.0}, {"other": 1.0}, {"b": 0.5}])
+    for name in a:
+        assert rows[name].shape == (3, 1, len(a[name]))
+        assert torch.equal(rows[name][0, 0], a[name]) and (rows[name][1] == 1).all()
+
+
+@pytest.mark.parametrize("mixture", [{"a": float("nan")}, {"a": 0.0}])
+def test_a_mixture_that_is_no_number_is_an_error(tiny, mixture):
+    with pytest.raises(ValueError, match="finite"):
+        mix({"a": random_z(tiny[0])}, mixture, normalize=True)
+
+
+def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_path):
+    model, _ = tiny
+    z = random_z(model)
+    path = tmp_path / "experts" / "math.safetensors"
+    save_expert(path, z, {"fingerprint": model.fingerprint, "base": model.name, "task": "math"})
+    again, metadata = load_expert(path, model)
+    assert all(torch.equal(again[n], z[n]) for n in z) and metadata["task"] == "math"
+    assert [p.name for p in path.parent.iterdir()] == ["math.safetensors"]  # nothing left beside it
+    other = load(write_meta(tmp_path / "other", [random_state(seed=1)]), "cpu")[0]
+    with pytest.raises(ValueError, match="tiny.*other"):
+        load_expert(path, other)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is not an expert"):
+        load_expert(path, model)
+
+
+def test_the_8b_shape_counts_without_memory():
+    from model import ModelArgs, Transformer
+    args = ModelArgs(dim=4096, n_layers=32, n_heads=32, n_kv_heads=8, head_dim=128, hidden_dim=14336,
+                     vocab_size=128256, norm_eps=1e-5, rope_theta=5e5, max_seq_len=8192)
+    with torch.device("meta"):
+        model = Transformer(args)
+        assert abs(sum(p.numel() for p in model.parameters()) - 8.03e9) < 0.01e9
+        wrap(model, MODULES["all"], basis_of=lambda W: torch.empty(min(W.shape), min(W.shape)))
+    modules = wrapped(model).values()
+    assert len(modules) == 224 and sum(len(m.basis) for m in modules) == 720_896
+    assert abs(sum(m.basis.numel() for m in modules) - 2.75e9) < 0.01e9
+    assert all(isinstance(m, SVFLinear) for m in modules)
