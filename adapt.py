@@ -1,10 +1,12 @@
-"""Self-adaptation (Transformer², section 3.2, appendix A.4): a first pass finds a mixture, a second pass answers.
+"""Self-adaptation (Transformer², section 3.2, appendix A.4): a first pass finds a mixture, a second pass
+answers.
 
-(A) prompt: the model is asked which expert a request needs. (B) classifier: the same question under an expert z_c
-trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches the weights α on examples with answers.
-All give mixtures, {expert: weight}; one second pass answers any batch of them. Where we differ from the paper: the
-question is answered by the likeliest category name, calibrated on empty requests (Zhao et al. 2021), not by free text.
-From the authors' code: "other" is the base model, α = 0 too, and elites are ranked by likelihood where accuracy ties.
+(A) prompt: the model is asked which expert a request needs. (B) classifier: the same question under an expert
+z_c trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches the weights α on examples with
+answers. All give mixtures, {expert: weight}; one second pass answers any batch of them. Where we differ from
+the paper: the question is answered by the likeliest category name, calibrated on empty requests (Zhao et al.
+2021), not by free text. From the authors' code: "other" is the base model, α = 0 too, and elites are ranked
+by likelihood where accuracy ties.
 """
 from dataclasses import replace
 
@@ -12,36 +14,25 @@ import torch
 
 from model import generate, pad
 from rl import rollout
-from svf import load_expert, mix, using
+from svf import mix, using
 from tasks import CONTENT_FREE, OTHER_EXPERT, dispatch_prompt
-
-
-def load_experts(folder, model):
-    """Every expert of a folder, made for this model -> ({kind: {name: z}}, {name: metadata}).
-
-    Experts of kind "task" are the categories of dispatch and the coordinates of CEM; "dispatch" is z_c.
-    """
-    experts, metadata = {"task": {}, "dispatch": {}}, {}
-    for path in sorted(folder.glob("*.safetensors")):
-        z, metadata[path.stem] = load_expert(path, model)
-        experts[metadata[path.stem]["kind"]][path.stem] = z
-    if not experts["task"]:
-        raise FileNotFoundError(f"there are no experts (*.safetensors) in {folder}; train one: python train.py")
-    return experts, metadata
 
 
 def dispatch_options(experts, metadata):
     """The categories of the dispatch question: name and example request of each task expert, "other" last."""
-    return [{"task": name, "example": metadata[name]["example"]} for name in sorted(experts["task"])] + [OTHER_EXPERT]
+    return [{"task": name, "example": metadata[name]["example"]}
+            for name in sorted(experts["task"])] + [OTHER_EXPERT]
 
 
 @torch.no_grad()
 def calibrated_bias(model, tokenizer, options):
-    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens, and there minus the mean
-    log-probability under the base model after requests that say nothing. ValueError if two names begin alike."""
+    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens, and there minus
+    the mean log-probability under the base model after requests that say nothing. ValueError if two names
+    begin alike."""
     first = [tokenizer.encode(" " + option["task"])[0] for option in options]
     if len(set(first)) < len(first):
-        raise ValueError(f"two of {', '.join(o['task'] for o in options)} begin with the same token; rename one")
+        raise ValueError(
+            f"two of {', '.join(o['task'] for o in options)} begin with the same token; rename one")
     device = model.tok_embeddings.weight.device
     tokens, lengths = pad([dispatch_ids(tokenizer, options, text) for text in CONTENT_FREE], device)
     with using(model, {}):
@@ -68,9 +59,9 @@ def dispatch(model, tokenizer, options, bias, requests, z_c):
 def cem(fitness, dim, *, population, elites, generations, generator, on_generation=None):
     """The cross-entropy method on α in [0, 1]^dim -> the best α (dim,) of all generations, and its fitness.
 
-    fitness(α (population, dim)) -> a tuple a member, compared from the left, greater is better. A generation is drawn
-    from N(μ, σ²), at first N(1/dim, 0.5²), then the elites' mean and unbiased deviation, and clamped; member 0 is the
-    best so far. Raises ValueError for a fitness of NaN.
+    fitness(α (population, dim)) -> a tuple a member, compared from the left, greater is better. A generation
+    is drawn from N(μ, σ²), at first N(1/dim, 0.5²), then the elites' mean and unbiased deviation, and
+    clamped; member 0 is the best so far. Raises ValueError for a fitness of NaN.
     """
     mu, sigma, best, best_score = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5), None, None
     for generation in range(generations):
@@ -107,8 +98,9 @@ def few_shot_fitness(model, tokenizer, experts, task, shots):
 
 
 def dressed(problem, mixture, metadata):
-    """The problem under the system prompt and prefill of the one expert it goes to; unchanged for a mix or "other".
-    A prefill that begins with the expert's, such as a function's signature behind "```python", stays."""
+    """The problem under the system prompt and prefill of the one expert it goes to; unchanged for a mix or
+    "other". A prefill that begins with the expert's, such as a function's signature behind "```python",
+    stays."""
     expert = metadata.get(next(iter(mixture))) if len(mixture) == 1 else None
     if expert is None:
         return problem

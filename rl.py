@@ -4,11 +4,14 @@
 
 A step: merge z, sample answers, score them, follow the gradient. Where we differ from the authors' code:
 1. Answers are sampled, not greedy: the gradient is an expectation over π_z.
-2. The loss scores the sampled ids, end of turn included, under the weights and temperature that drew them; nothing is
+2. The loss scores the sampled ids, end of turn included, under the weights and temperature that drew them;
+nothing is
    tokenized again. log π and KL are sums over an answer, means over the batch.
-3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled position;
+3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
+position;
    it leaves out the gradient through the positions visited. π_1 is the same model at z = 1: no second copy.
-4. b is the batch mean: the gradient stays unbiased since E[∇ log π] = 0 (but for a row's own share, 1/B). Without it,
+4. b is the batch mean: the gradient stays unbiased since E[∇ log π] = 0 (but for a row's own share, 1/B).
+Without it,
    at 10 % right, nine answers in ten push their own tokens down and their noise drowns the tenth.
 """
 import math
@@ -33,7 +36,8 @@ class Answer:
 
 def rollout(model, tokenizer, task, problems, *, temperature, generator=None, logit_bias=None, on_token=None,
             on_keep=None):
-    """Prompt, generate and score: list[Problem] -> list[Answer]. One cut off at the cap earns −1: it rambles."""
+    """Prompt, generate and score: list[Problem] -> list[Answer]. One cut off at the cap earns −1: it
+    rambles."""
     prompts = []
     for p in problems:
         system = task.system if p.system is None else p.system
@@ -43,9 +47,10 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
     def is_finished(ids):
         return task.max_new_tokens == 1 or bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
 
-    answers, logprobs = generate(model, prompts, max_new_tokens=task.max_new_tokens, stop_ids=tokenizer.stop_ids,
-                                 temperature=temperature, generator=generator, logit_bias=logit_bias,
-                                 is_finished=is_finished, on_token=on_token, on_keep=on_keep)
+    answers, logprobs = generate(model, prompts, max_new_tokens=task.max_new_tokens,
+                                 stop_ids=tokenizer.stop_ids, temperature=temperature, generator=generator,
+                                 logit_bias=logit_bias, is_finished=is_finished, on_token=on_token,
+                                 on_keep=on_keep)
     texts = [tokenizer.decode(ids) for ids in answers]
     finished = [ids[-1] in tokenizer.stop_ids or is_finished(ids) for ids in answers]
     rewards = [r if f else -1 for r, f in zip(task.score(problems, texts), finished)]
@@ -53,7 +58,8 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
 
 
 def evaluate(answer, problems, *, batch_size, on_rows=None):
-    """list[Answer] to all problems, in batches of prompts of like length, each by answer(indices) -> list[Answer]."""
+    """list[Answer] to all problems, in batches of prompts of like length, each by answer(indices) ->
+    list[Answer]."""
     order, answers = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt)), {}
     for start in range(0, len(order), batch_size):
         index = order[start:start + batch_size]
@@ -70,8 +76,8 @@ def accuracy(answers):
 
 
 def answer_logprobs(model, answers, temperature, logit_bias=None):
-    """log π over the vocabulary where an answer token is predicted: (N, vocab_size) float32 for the N answer tokens,
-    answer by answer, and the row (N,) of each."""
+    """log π over the vocabulary where an answer token is predicted: (N, vocab_size) float32 for the N answer
+    tokens, answer by answer, and the row (N,) of each."""
     tokens, _ = pad([a.prompt + a.ids for a in answers], model.tok_embeddings.weight.device)
     where = [(row, len(a.prompt) - 1 + t) for row, a in enumerate(answers) for t in range(len(a.ids))]
     rows, columns = torch.tensor(where, device=tokens.device).T
@@ -81,20 +87,23 @@ def answer_logprobs(model, answers, temperature, logit_bias=None):
 
 
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
-    """−J, a sum over rows: log π (N, V), sampled ids (N,), their rows (N,), r − b (B,), λ, log π_1 -> (loss, KL)."""
+    """−J, a sum over rows: log π (N, V), sampled ids (N,), their rows (N,), r − b (B,), λ, log π_1 -> (loss,
+    KL)."""
     chosen = logp.gather(1, ids[:, None])[:, 0]  # (N,)
     loss = -(chosen * advantages[rows]).sum()  # −Σ_rows (r − b) Σ_t log π_z(ŷ_t)
     if ref_logp is None:
         return loss, torch.zeros(())
     # where both say 0 (a logit bias of −∞) nothing is added, and not 0 · (∞ − ∞)
-    kl = (logp.exp() * torch.where(logp > -torch.inf, logp - ref_logp, 0.0)).sum()  # Σ_t Σ_v π_z log(π_z / π_1)
+    # Σ_t Σ_v π_z log(π_z / π_1)
+    kl = (logp.exp() * torch.where(logp > -torch.inf, logp - ref_logp, 0.0)).sum()
     return loss + lam * kl, kl.detach()
 
 
 def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_bias=None):
     """−dJ/dz of all answers into z.grad, within `using(model, z)` -> mean KL of an answer."""
     n, baseline, kl_sum = len(answers), sum(a.r for a in answers) / len(answers), 0.0
-    answers = sorted(answers, key=lambda a: len(a.prompt) + len(a.ids))  # like lengths together: little padding
+    # like lengths together: little padding
+    answers = sorted(answers, key=lambda a: len(a.prompt) + len(a.ids))
     for start in range(0, n, micro_batch):
         part, ref_logp = answers[start:start + micro_batch], None
         if lam > 0:
@@ -109,16 +118,18 @@ def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_
     return kl_sum / n
 
 
-def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperature, lam, micro_batch, seed, validate,
-                 eval_every, patience, logit_bias=None, on_token=None, on_step=None):
-    """REINFORCE on z up to `steps`, the best by validate(z) -> accuracy in state["best"]. An empty state begins at 1.
+def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperature, lam, micro_batch, seed,
+                 validate, eval_every, patience, logit_bias=None, on_token=None, on_step=None):
+    """REINFORCE on z up to `steps`, the best by validate(z) -> accuracy in state["best"]. An empty state
+    begins at 1.
 
-    Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state ends
-    bit for bit where an uninterrupted run does. on_step(state, metrics) follows every step. Stops early after
-    `patience` validations without a better one.
+    Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state
+    ends bit for bit where an uninterrupted run does. on_step(state, metrics) follows every step. Stops early
+    after `patience` validations without a better one.
     """
     z = {name: v.clone().requires_grad_() for name, v in state.get("z", ones(model)).items()}
-    optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)  # decay pulls to 0, and the base is at 1
+    # decay pulls to 0, and the base is at 1
+    optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)
     if state:
         optimizer.load_state_dict(state["optimizer"])
     for step in range(state.get("step", -1) + 1, steps + 1):
@@ -130,20 +141,24 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
             draw = seed * 1_000_003 + step
             generator = torch.Generator(model.tok_embeddings.weight.device).manual_seed(draw)
             with using(model, z):
-                answers = rollout(model, tokenizer, task, task.problems("train", rollouts, draw), generator=generator,
-                                  temperature=temperature, logit_bias=logit_bias, on_token=on_token)
-                kl = accumulate_gradient(model, answers, temperature=temperature, lam=lam, micro_batch=micro_batch,
-                                         logit_bias=logit_bias)
+                answers = rollout(model, tokenizer, task, task.problems("train", rollouts, draw),
+                                  generator=generator, temperature=temperature, logit_bias=logit_bias,
+                                  on_token=on_token)
+                kl = accumulate_gradient(model, answers, temperature=temperature, lam=lam,
+                                         micro_batch=micro_batch, logit_bias=logit_bias)
             grad_norm = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()
             optimizer.step()
             optimizer.zero_grad()
             flat = torch.cat([v.detach() for v in z.values()])
             if (flat.abs() < 1e-3).any():
-                raise ValueError(f"in step {step} a z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
-            metrics |= {"right": accuracy(answers)[0], "finished": sum(a.finished for a in answers) / rollouts,
-                        "tokens": sum(len(a.ids) for a in answers) / rollouts, "kl": kl, "grad_norm": grad_norm,
-                        "z_change": (flat - 1).square().mean().sqrt().item()}
-        state.update(step=step, z={k: v.detach().clone() for k, v in z.items()}, optimizer=optimizer.state_dict())
+                raise ValueError(
+                    f"in step {step} a z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
+            metrics |= {"right": accuracy(answers)[0],
+                        "finished": sum(a.finished for a in answers) / rollouts,
+                        "tokens": sum(len(a.ids) for a in answers) / rollouts, "kl": kl,
+                        "grad_norm": grad_norm, "z_change": (flat - 1).square().mean().sqrt().item()}
+        state.update(step=step, z={k: v.detach().clone()
+                     for k, v in z.items()}, optimizer=optimizer.state_dict())
         if step % eval_every == 0 or step == steps:
             metrics["val_accuracy"] = validate(state["z"])
             if metrics["val_accuracy"] > state.get("best_accuracy", -1.0):

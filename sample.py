@@ -2,7 +2,8 @@
 
     python sample.py --adapt prompt "A train leaves at 9 and arrives at 11. How many hours does it take?"
     python sample.py --adapt cem       # find a mixture for an unseen task from three examples, and try it
-    python sample.py                   # a chat with the base model, each line by itself; an empty line ends it
+    # a chat with the base model, each line by itself; an empty line ends it
+    python sample.py                 
 """
 import json
 import time
@@ -14,10 +15,10 @@ import torch
 
 import adapt
 import tasks
-from checkpoint import DEFAULT_MODEL, write_hf
+from checkpoint import DEFAULT_MODEL, load_expert, load_experts, write_hf
 from rl import evaluate
-from svf import load_expert, mix, using, wrapped
-from train import bar, open_model, parse_flags, result_line, run, summary
+from svf import mix, using, wrapped
+from cli import bar, open_model, parse_flags, result_line, run, summary
 
 UNSEEN = "reasoning_hard"  # what --adapt cem adapts to if nothing else is said
 POPULATION, ELITES = 32, 6  # the authors' population and elite share
@@ -47,12 +48,14 @@ class Config:
 def example_task(path, cap):
     """A jsonl file of questions as a task: an answer is right if it mentions the given one."""
     try:
-        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in Path(path).read_text(
+            encoding="utf-8").splitlines() if line.strip()]
         problems = [tasks.Problem(row["question"], "", str(row["answer"])) for row in rows]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f'{path}: a row is {{"question": "…", "answer": "…"}} ({error!r})') from error
     return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n],
-                      lambda asked, texts: [1 if tasks.mentions_gold(p, t) else -1 for p, t in zip(asked, texts)])
+                      lambda asked, texts: [1 if tasks.mentions_gold(p, t) else -1 for p,
+                                            t in zip(asked, texts)])
 
 
 def search_mixture(config, model, tokenizer, experts, task, shots):
@@ -61,7 +64,8 @@ def search_mixture(config, model, tokenizer, experts, task, shots):
         return adapt.few_shot_fitness(model, tokenizer, experts, task, shots)
     started = time.time()
     fitness(replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
-    print(f"cem on {len(shots)} examples of {task.name}: {config.generations} generations of {POPULATION * len(shots)} "
+    print(f"cem on {len(shots)} examples of {task.name}: {config.generations} generations of "
+          f"{POPULATION * len(shots)} "
           f"answers, at most {(time.time() - started) * task.max_new_tokens / 4:.0f} s each")
     with bar(desc="generations", total=config.generations) as progress:
         alpha, score = adapt.cem(fitness(task), len(experts), population=POPULATION, elites=ELITES,
@@ -77,11 +81,13 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
     """The strategy as a function: problems -> one mixture each."""
     if config.adapt in ("prompt", "classifier"):
         if config.adapt == "classifier" and not experts["dispatch"]:
-            raise ValueError(f"no dispatch expert in {config.experts}; train one: python train.py --task dispatch")
+            raise ValueError(
+                f"no dispatch expert in {config.experts}; train one: python train.py --task dispatch")
         z_c = next(iter(experts["dispatch"].values())) if config.adapt == "classifier" else {}
         options = adapt.dispatch_options(experts, metadata)
         bias = adapt.calibrated_bias(model, tokenizer, options)
-        return lambda problems: adapt.dispatch(model, tokenizer, options, bias, [p.prompt for p in problems], z_c)
+        return lambda problems: adapt.dispatch(model, tokenizer, options, bias, [p.prompt for p in problems],
+                                               z_c)
     mixture = {Path(config.expert).stem: 1.0} if config.expert else {"other": 1.0}
     if config.adapt == "cem":
         shots = task.problems("val", config.shots, config.seed)
@@ -105,7 +111,8 @@ class Stream:
 
 def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
     """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
-    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda problems, texts: [1] * len(texts))
+    plain = tasks.Task("chat", "", "", "", config.max_new_tokens,
+                       None, lambda problems, texts: [1] * len(texts))
     problem = tasks.Problem(prompt, task.prefill if task else "", "", system=task and task.system)
     [mixture] = pick([problem])
     problem = adapt.dressed(problem, mixture, metadata)
@@ -124,12 +131,14 @@ def answer_task(config, metadata, task, pick, ask):
     rows = {}
     for row, used in (("base", [{"other": 1.0}] * len(problems)), ("adapted", mixtures)):
         with bar(desc=row, total=len(problems)) as progress:
-            rows[row] = evaluate(lambda i: ask(task, [problems[k] for k in i], [used[k] for k in i]), problems,
-                                 batch_size=64, on_rows=progress.update)
+            rows[row] = evaluate(lambda i: ask(task, [problems[k] for k in i], [used[k] for k in i]),
+                                 problems, batch_size=64, on_rows=progress.update)
     for i, problem in enumerate(problems[:4]):
         print(f"\n{problem.prompt}   ({problem.gold.strip()})")
         for row, answers in rows.items():
-            print(f"  {row:<8} {'right' if answers[i].r > 0 else 'wrong'}  {problem.prefill}{answers[i].text!r}")
+            print(
+                f"  {row:<8} {'right' if answers[i].r > 0 else 'wrong'}  "
+                f"{problem.prefill}{answers[i].text!r}")
     for row, answers in rows.items():
         print(result_line(task.name, "test", row, summary(problems, answers)))
 
@@ -144,7 +153,7 @@ def main():
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     experts, metadata = {"task": {}, "dispatch": {}}, {}
     if config.adapt != "none":
-        experts, metadata = adapt.load_experts(Path(config.experts), model)
+        experts, metadata = load_experts(Path(config.experts), model)
     if config.expert:
         known = Path(config.experts, f"{config.expert}.safetensors")
         path = known if known.exists() else Path(config.expert)
@@ -153,7 +162,8 @@ def main():
     ask = partial(adapt.second_pass, model, tokenizer, experts["task"], temperature=0)
     if config.export:
         with using(model, mix(experts["task"], pick([tasks.Problem(config.prompt, "", "")])[0])):
-            print(write_hf(model, config.export, {f"{n}.weight": m.merged for n, m in wrapped(model).items()}))
+            print(write_hf(model, config.export, {
+                  f"{n}.weight": m.merged for n, m in wrapped(model).items()}))
     elif task and not config.prompt and not config.examples:
         answer_task(config, metadata, task, pick, ask)
     else:

@@ -1,12 +1,13 @@
 """Runs programs that a model wrote: each in a child process of its own, limited, many in parallel.
 
-The child gets a program and a list of calls, runs them, and returns what they gave as Python literals. What was
-expected stays with the parent, so nothing the program prints, and no object that claims to equal everything, can
-pass. Before the program runs, the child gives up: root (it becomes nobody), memory beyond 1 GB, new processes,
-files, its environment, and, by an audit hook, every other way to the outside: any such event ends it at once.
+The child gets a program and a list of calls, runs them, and returns what they gave as Python literals. What
+was expected stays with the parent, so nothing the program prints, and no object that claims to equal
+everything, can pass. Before the program runs, the child gives up: root (it becomes nobody), memory beyond 1
+GB, new processes, files, its environment, and, by an audit hook, every other way to the outside: any such
+event ends it at once.
 
-This limits accidents and reward hacking. It is not a jail. Tested on Linux; macOS does not enforce the memory limit,
-and Windows has none of these limits, so there the code tasks refuse to run.
+This limits accidents and reward hacking. It is not a jail. Tested on Linux; macOS does not enforce the memory
+limit, and Windows has none of these limits, so there the code tasks refuse to run.
 
     run([Program("def f(x): return x + 1", "f", [[1], [2]])], seconds=4)   ->   [[2, 3]]
 """
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-REFUSAL = "" if os.name == "posix" else "model-written programs are limited by POSIX means; use Linux or macOS"
+REFUSAL = "" if os.name == "posix" else "programs are limited here by POSIX means; use Linux or macOS"
 MEMORY = 1 << 30  # bytes of address space
 OUTPUT = 1 << 20  # bytes a child may write, all results together
 
@@ -64,8 +65,9 @@ def give_up(exit=os._exit):
         if callable(getattr(os, name, None)) and not isinstance(getattr(os, name), type):
             setattr(os, name, die)
             setattr(sys.modules["posix"], name, die)
-    allowed = ("compile", "exec", "object.__", "code.__new__", "function.__new__", "sys._getframe", "builtins.id",
-               "builtins.input", "time.sleep", "array.__new__", "sys.excepthook", "sys.unraisablehook", "cpython.")
+    allowed = ("compile", "exec", "object.__", "code.__new__", "function.__new__", "sys._getframe", "cpython.",
+               "builtins.id", "builtins.input", "time.sleep", "array.__new__", "sys.excepthook",
+               "sys.unraisablehook")
     def hook(event, args):
         if event == "import":
             raise ImportError(f"{args[0]} is not available")
@@ -86,9 +88,9 @@ def main(write=os.write, out=os.dup(1), dup2=os.dup2, null=os.open(os.devnull, o
 main()
 '''
 # imported before the limits close; a program can import nothing else
-MODULES = ["math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "heapq", "bisect",
-           "random", "typing", "datetime", "statistics", "fractions", "decimal", "copy", "json", "array", "hashlib",
-           "textwrap", "colorsys", "enum", "dataclasses", "abc", "time", "calendar"]
+MODULES = ["math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "heapq",
+           "bisect", "random", "typing", "datetime", "statistics", "fractions", "decimal", "copy", "json",
+           "array", "hashlib", "textwrap", "colorsys", "enum", "dataclasses", "abc", "time", "calendar"]
 
 
 @dataclass
@@ -103,8 +105,9 @@ def run_one(program, seconds):
     job = {"source": program.source, "entry": program.entry, "calls": program.calls, "modules": MODULES,
            "memory": MEMORY, "output": OUTPUT, "seconds": seconds}
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "results", "w+b") as results:
-        child = subprocess.Popen([sys.executable, "-I", "-S", "-c", CHILD], stdin=subprocess.PIPE, stdout=results,
-                                 stderr=subprocess.DEVNULL, cwd=folder, env={}, start_new_session=True)
+        child = subprocess.Popen([sys.executable, "-I", "-S", "-c", CHILD], stdin=subprocess.PIPE,
+                                 stdout=results, stderr=subprocess.DEVNULL, cwd=folder, env={},
+                                 start_new_session=True)
         try:
             child.communicate(json.dumps(job).encode(), timeout=seconds)
         except (subprocess.TimeoutExpired, BrokenPipeError):
@@ -124,7 +127,8 @@ def run_one(program, seconds):
 
 
 def run(programs, seconds):
-    """Run all programs, as many at a time as there are cores; a list like `programs` of what `run_one` gives."""
+    """Run all programs, as many at a time as there are cores; a list like `programs` of what `run_one`
+    gives."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda program: run_one(program, seconds), programs))
 

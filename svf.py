@@ -5,21 +5,20 @@ Since Uᵀ W = diag(σ) Vᵀ, the same W' needs only the basis on the smaller si
     out ≤ in:   W' = U diag(z) Uᵀ W       W' x = y + U ((z − 1) ⊙ (Uᵀ y)),      y = W x
     out > in:   W' = W V diag(z) Vᵀ       W' x = W (x + V ((z − 1) ⊙ (Vᵀ x)))
 
-As a change to the frozen W, z = 1 is the base model bit for bit, r² numbers a weight are stored, and z may have a
-batch dimension. One z for all is merged into W', for rollouts and training alike (the loss must score the policy that
-sampled); one z a row takes the right-hand form, for inference. Unlike the authors' code, z is free (no sigmoid) and
-W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases, embeddings and output stay as they are.
+As a change to the frozen W, z = 1 is the base model bit for bit, r² numbers a weight are stored, and z may
+have a batch dimension. One z for all is merged into W', for rollouts and training alike (the loss must score
+the policy that sampled); one z a row takes the right-hand form, for inference. Unlike the authors' code, z is
+free (no sigmoid) and W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases, embeddings and output
+stay as they are.
 """
-import json
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")}  # the paper's "attention" is q and v only
+MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")
+                    }  # the paper's "attention" is q and v only
 MODULES["all"] = MODULES["attn"] + MODULES["mlp"]
 
 
@@ -28,7 +27,8 @@ def decompose(W):
     W = W.to(device="cpu" if W.device.type == "mps" else W.device, dtype=torch.float64)  # MPS has no float64
     W = W if W.shape[0] <= W.shape[1] else W.T
     _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
-    sigma = (basis.T @ W).norm(dim=1)  # σ_i = ‖u_iᵀ W‖, good to 1e-11 where the root of a small eigenvalue is not
+    # σ_i = ‖u_iᵀ W‖, good to 1e-11 where the root of a small eigenvalue is not
+    sigma = (basis.T @ W).norm(dim=1)
     return basis[:, sigma.argsort(descending=True)]
 
 
@@ -97,13 +97,15 @@ def wrap(model, names, progress=iter, basis_of=decompose):
 
     Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
     """
-    linears = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.split(".")[-1] in names]
+    linears = [(n, m) for n, m in model.named_modules() if isinstance(
+        m, nn.Linear) and n.split(".")[-1] in names]
     if not linears:
         raise ValueError(f"nothing to wrap: no nn.Linear of this model is named {' or '.join(names)}")
     model.requires_grad_(False)
     for name, linear in progress(linears):
         if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
-            raise ValueError(f"{name} was cast to {linear.weight.dtype} before it was decomposed; wrap, then cast")
+            raise ValueError(
+                f"{name} was cast to {linear.weight.dtype} before it was decomposed; wrap, then cast")
         model.set_submodule(name, SVFLinear(linear, basis_of(linear.weight.data).to(linear.weight)))
     return model
 
@@ -119,14 +121,17 @@ def ones(model):
 
 @contextmanager
 def using(model, z):
-    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; a weight not named is base.
+    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; a weight not named is
+    base.
 
-    After it, whatever happened, the model is what it was, bit for bit; blocks nest. Yields the function by which rows
-    of z follow rows that leave the batch: `with using(model, z) as keep: generate(…, on_keep=keep)`.
+    After it, whatever happened, the model is what it was, bit for bit; blocks nest. Yields the function by
+    which rows of z follow rows that leave the batch: `with using(model, z) as keep: generate(…,
+    on_keep=keep)`.
     """
     modules = wrapped(model)
     if z.keys() - modules.keys():
-        raise ValueError(f"z names {sorted(z.keys() - modules.keys())[0]}, which is not wrapped in this model")
+        raise ValueError(
+            f"z names {sorted(z.keys() - modules.keys())[0]}, which is not wrapped in this model")
     before = {name: (module.z, module.merged) for name, module in modules.items()}
 
     def keep(rows):
@@ -146,10 +151,11 @@ def using(model, z):
 
 
 def mix(experts, mixtures, normalize=False):
-    """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k with the base model as one more expert of weight 1 − Σα.
+    """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k with the base model as one more expert of weight 1 −
+    Σα.
 
-    experts {name: {weight name: z}}; one mixture {name: α} for all rows -> z of shape (r,), or a list with one for each
-    row -> (B, 1, r). normalize=True divides α by Σα, which makes it the paper's formula.
+    experts {name: {weight name: z}}; one mixture {name: α} for all rows -> z of shape (r,), or a list with
+    one for each row -> (B, 1, r). normalize=True divides α by Σα, which makes it the paper's formula.
 
     >>> mix({"a": {"w": tensor([1.2])}, "b": {"w": tensor([0.8])}}, {"a": 0.5, "b": 0.25})
     {"w": tensor([1.05])}
@@ -157,37 +163,16 @@ def mix(experts, mixtures, normalize=False):
     rows = mixtures if isinstance(mixtures, list) else [mixtures]
     unknown = set().union(*rows) - experts.keys() - {"other"}
     if unknown:
-        raise ValueError(f"no expert is named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
+        raise ValueError(
+            f"no expert is named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
     alpha = torch.tensor([[float(row.get(k, 0)) for k in experts] for row in rows])  # (B, K)
     alpha = alpha / alpha.sum(dim=1, keepdim=True) if normalize else alpha
     if not alpha.isfinite().all():
         raise ValueError(f"mixture weights must be finite, with a sum other than 0 to normalize: {mixtures}")
     mixed = {}
     for name, like in {name: z for expert in experts.values() for name, z in expert.items()}.items():
-        change = torch.stack([expert.get(name, torch.ones_like(like)) - 1 for expert in experts.values()])  # (K, r)
+        # (K, r)
+        change = torch.stack([expert.get(name, torch.ones_like(like)) - 1 for expert in experts.values()])
         z = 1 + alpha.to(like.device) @ change  # (B, r)
         mixed[name] = z[:, None] if isinstance(mixtures, list) else z[0]
     return mixed
-
-
-def save_expert(path, z, metadata):
-    """Write z as safetensors, with `metadata` as JSON values; a half-written file is never at `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    save_file({name: v.detach().float().cpu().contiguous() for name, v in z.items()}, beside,
-              metadata={key: json.dumps(value) for key, value in metadata.items()})
-    beside.rename(path)
-
-
-def load_expert(path, model):
-    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError if it was made for another."""
-    try:
-        with safe_open(path, framework="pt", device=str(model.tok_embeddings.weight.device)) as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            z = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not an expert: {error}") from error
-    if metadata.get("fingerprint") != model.fingerprint:
-        raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}, and {model.name} has other "
-                         f"weights; train one for it: python train.py --model {model.name}")
-    return z, metadata

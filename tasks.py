@@ -1,9 +1,9 @@
 """What an expert is trained on: problems as text in, a score of +1 or −1 out. No tensors here.
 
-A Task gives problems of a split and scores answers. Three families are generated, so nothing is downloaded; each has
-`train`, `val`, `heldout` (training templates, no problem in common) and `test` (other templates, names and objects),
-and a harder cousin, with `val` and `test` only, that training never sees. The paper's real sets are read from a
-folder of jsonl files. `dispatch` asks which of these experts a request needs.
+A Task gives problems of a split and scores answers. Three families are generated, so nothing is downloaded;
+each has `train`, `val`, `heldout` (training templates, no problem in common) and `test` (other templates,
+names and objects), and a harder cousin, with `val` and `test` only, that training never sees. The paper's
+real sets are read from a folder of jsonl files. `dispatch` asks which of these experts a request needs.
 
     get_task("math").problems("train", n=2, seed=0)
 """
@@ -26,7 +26,8 @@ class Problem:
     gold: str  # an answer text that scores +1
     options: tuple = ()  # a closed question's candidates
     system: str | None = None  # instead of the task's own
-    check: tuple = ()  # code: (function to call, calls, expected values, program text after the answer, tolerance)
+    # code: (function to call, calls, expected values, program text after the answer, tolerance)
+    check: tuple = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Task:
     stop: str = ""  # the answer is over at this text
 
 
-# -- grading: (problems, texts) -> list of +1 or −1 --------------------------------------------------------------------
+# -- grading: (problems, texts) -> list of +1 or −1 ----------------------------------------------------------
 
 # a minus is a sign unless it stands behind a digit or a bracket; commas belong to a number in threes
 NUMBER = re.compile(r"((?:(?<![\d)])-)?)\$?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)")
@@ -80,7 +81,8 @@ def score_letter(problems, texts):
 
 
 def score_code(problems, texts):
-    """Run each program on its hidden calls. Where the expected values are a reference's, it runs in its own child."""
+    """Run each program on its hidden calls. Where the expected values are a reference's, it runs in its own
+    child."""
     programs, references = [], {}
     for p, text in zip(problems, texts):
         entry, calls, expected, after, _ = p.check
@@ -101,8 +103,9 @@ def mentions_gold(problem, text):
     return re.search(rf"(?<![\w.,]){re.escape(problem.gold)}(?!\w|[.,]\d)", text, re.IGNORECASE) is not None
 
 
-# -- generated problems --------------------------------------------------------------------------------------------
-# A template is a text with {expressions} over random slots. Each list has three parts: training, validation, test.
+# -- generated problems --------------------------------------------------------------------------------------
+# A template is a text with {expressions} over random slots. Each list has three parts: training, validation,
+# test.
 
 
 def pools(text):
@@ -110,10 +113,10 @@ def pools(text):
     return [part.split() for part in text.split("|")]
 
 
-NAMES = pools("Anna Ben Carla David Emma Frank Grace Henry Julia Kevin Laura Martin | Nora Oscar Paula Quentin Rosa "
-              "Simon | Tina Umar Vera Walter Yara Zack")
-OBJECTS = pools("apples books pencils marbles stamps cookies coins shells cards buttons | plates candles balloons "
-                "stickers | ribbons tickets lemons bottles magnets")
+NAMES = pools("Anna Ben Carla David Emma Frank Grace Henry Julia Kevin Laura Martin | "
+              "Nora Oscar Paula Quentin Rosa Simon | Tina Umar Vera Walter Yara Zack")
+OBJECTS = pools("apples books pencils marbles stamps cookies coins shells cards buttons | "
+                "plates candles balloons stickers | ribbons tickets lemons bottles magnets")
 PART = {"train": 0, "heldout": 0, "val": 1, "test": 2}
 
 
@@ -123,7 +126,8 @@ def fill(text, slots):
 
 
 def generated(name, make, templates, splits):
-    """problems(split, n, seed) from make(rng, part, template): distinct, and none both in train and in heldout."""
+    """problems(split, n, seed) from make(rng, part, template): distinct, and none both in train and in
+    heldout."""
     def problems(split, n, seed):
         if split not in splits:
             raise ValueError(f"task {name} has no split {split!r}; it has {', '.join(splits)}")
@@ -139,7 +143,7 @@ def generated(name, make, templates, splits):
     return problems
 
 
-# -- math ------------------------------------------------------------------------------------------------------------
+# -- math ----------------------------------------------------------------------------------------------------
 
 MATH = [[
     ("{A} has {a} {o}. {B} gives {A} {b} more {o}. How many {o} does {A} have now?", "a + b"),
@@ -148,13 +152,16 @@ MATH = [[
     ("{A} shares {a * b} {o} equally among {b} friends. How many {o} does each friend get?", "a"),
     ("{A} has {a} {o} and {B} has {b} {o}. How many {o} do they have together?", "a + b"),
     ("{A} reads {a} pages every day. How many pages does {A} read in {b} days?", "a * b"),
-    ("There are {a} people on a bus. {b} people get off and {c} people get on. How many are on it now?", "a - b + c"),
-    ("{A} found {a} {o} in the morning and {b} {o} in the evening, then lost {c}. How many are left?", "a + b - c"),
+    ("There are {a} people on a bus. {b} people get off and {c} people get on. How many are on it now?",
+     "a - b + c"),
+    ("{A} found {a} {o} in the morning and {b} {o} in the evening, then lost {c}. How many are left?",
+     "a + b - c"),
     ("{A} has {a} bags with {b} {o} each and {c} loose {o}. How many {o} does {A} have?", "a * b + c"),
     ("A jar has {a} red, {b} blue and {c} green {o}. How many {o} are in the jar?", "a + b + c"),
     ("{A} needs {a} {o} and already has {b}. How many more {o} does {A} need?", "a - b"),
     ("{A} has {a} {o}. {B} has {b} times as many. How many {o} does {B} have?", "a * b"),
-    ("{A} made {a * c + b} {o}, kept {b} and packed the rest into bags of {c}. How many bags are there?", "a"),
+    ("{A} made {a * c + b} {o}, kept {b} and packed the rest into bags of {c}. How many bags are there?",
+     "a"),
     ("{A} pays {a * b} dollars for {b} {o}. All cost the same. How many dollars does one cost?", "a"),
 ], [
     ("{A} walks {a} miles on Monday and {b} miles on Tuesday. How many miles is that in all?", "a + b"),
@@ -165,22 +172,32 @@ MATH = [[
     ("A shop sold {a} {o} on Friday and {b} on Saturday. How many {o} did it sell on both days?", "a + b"),
     ("A rope is {a} feet long. {A} cuts off {b} feet. How many feet long is the rest?", "a - b"),
     ("A ticket costs {a} dollars. How many dollars do {A} and {B} pay for {b} tickets?", "a * b"),
-    ("{A} works {a} hours a day and earns {b} dollars an hour. How many dollars does {A} earn a day?", "a * b"),
+    ("{A} works {a} hours a day and earns {b} dollars an hour. How many dollars does {A} earn a day?",
+     "a * b"),
     ("A class has {a} boys and {b} girls. How many pupils are in the class?", "a + b"),
     ("A cook uses {a} eggs for one cake. How many eggs does the cook use for {b} cakes?", "a * b"),
 ]]
 MATH_HARD = [[], [  # each with a number that has nothing to do with the question
-    ("{A} sleeps {c} hours and reads {a} pages every night. How many pages does {A} read in {b} nights?", "a * b"),
-    ("{A} has {c} sisters. {A} buys {a} {o} and then {b} more {o}. How many {o} does {A} buy in all?", "a + b"),
-    ("A truck with {c} wheels brings {a} boxes. In every box are {b} {o}. How many {o} does it bring?", "a * b"),
-    ("{A} is {c} years old and had {a} {o}. {B} took {b} of the {o}. How many {o} does {A} have left?", "a - b"),
+    ("{A} sleeps {c} hours and reads {a} pages every night. How many pages does {A} read in {b} nights?",
+     "a * b"),
+    ("{A} has {c} sisters. {A} buys {a} {o} and then {b} more {o}. How many {o} does {A} buy in all?",
+     "a + b"),
+    ("A truck with {c} wheels brings {a} boxes. In every box are {b} {o}. How many {o} does it bring?",
+     "a * b"),
+    ("{A} is {c} years old and had {a} {o}. {B} took {b} of the {o}. How many {o} does {A} have left?",
+     "a - b"),
 ], [
-    ("{A} has {c} pens and types {a} letters a minute. How many letters does {A} type in {b} minutes?", "a * b"),
-    ("{A} is {c} years old and has {a} {o}. {B} brings {A} {b} more {o}. How many {o} does {A} have?", "a + b"),
-    ("A hotel has {a} floors and {c} doors. Each floor has {b} rooms. How many rooms does the hotel have?", "a * b"),
+    ("{A} has {c} pens and types {a} letters a minute. How many letters does {A} type in {b} minutes?",
+     "a * b"),
+    ("{A} is {c} years old and has {a} {o}. {B} brings {A} {b} more {o}. How many {o} does {A} have?",
+     "a + b"),
+    ("A hotel has {a} floors and {c} doors. Each floor has {b} rooms. How many rooms does the hotel have?",
+     "a * b"),
     ("A pack of {a} {o} weighs {c} pounds. {A} orders {b} packs. How many {o} does {A} get?", "a * b"),
-    ("{A} drove {a} miles before lunch and {b} miles after it, with {c} friends. How many miles is that?", "a + b"),
-    ("A train with {c} cars carries {a} people. Then {b} people get off. How many people are left on it?", "a - b"),
+    ("{A} drove {a} miles before lunch and {b} miles after it, with {c} friends. How many miles is that?",
+     "a + b"),
+    ("A train with {c} cars carries {a} people. Then {b} people get off. How many people are left on it?",
+     "a - b"),
 ]]
 
 
@@ -190,23 +207,29 @@ def make_math(rng, part, template):
         slots = dict(zip("AB", rng.sample(NAMES[part], 2))) | {letter: rng.randint(2, 12) for letter in "abc"}
         slots["o"] = rng.choice(OBJECTS[part])
         prompt, answer = fill(text, slots), eval(formula, {}, slots)
-        if answer > 1 and str(answer) not in re.findall(r"\d+", prompt):  # never one of the question's own numbers
+        if answer > 1 and str(answer) not in re.findall(r"\d+",
+                                                        prompt):  # never one of the question's own numbers
             return Problem(prompt, "Calculation:", str(answer))
 
 
-# -- reasoning -------------------------------------------------------------------------------------------------------
+# -- reasoning -----------------------------------------------------------------------------------------------
 
 KINDS = {
     "animal": pools("dog cat horse cow sheep goat rabbit | lion tiger bear fox | wolf camel zebra monkey"),
-    "fruit": pools("apple banana orange grape pear lemon cherry | mango peach plum kiwi | melon papaya apricot fig"),
-    "vehicle": pools("car bus train bicycle truck boat | tram taxi scooter wagon | ferry van helicopter canoe"),
+    "fruit": pools("apple banana orange grape pear lemon cherry | mango peach plum kiwi | melon papaya "
+                   "apricot fig"),
+    "vehicle": pools("car bus train bicycle truck boat | tram taxi scooter wagon | ferry van helicopter "
+                     "canoe"),
     "garment": pools("shirt hat coat sock shoe scarf | dress jacket glove belt | sweater skirt boot tie"),
-    "tool": pools("hammer saw drill wrench shovel axe | rake pliers ladder file | chisel screwdriver spade crowbar"),
-    "instrument": pools("piano guitar violin drum flute trumpet | harp cello banjo horn | clarinet organ tuba oboe"),
+    "tool": pools("hammer saw drill wrench shovel axe | rake pliers ladder file | chisel screwdriver spade "
+                  "crowbar"),
+    "instrument": pools("piano guitar violin drum flute trumpet | harp cello banjo horn | clarinet organ "
+                        "tuba oboe"),
     "drink": pools("water milk tea coffee juice | cocoa lemonade cider punch | soda wine beer smoothie"),
-    "colour": pools("red blue green yellow black white | purple pink brown gold | gray violet crimson turquoise")}
-OPPOSITES = pools("hot-cold big-small fast-slow old-young happy-sad light-dark up-down hard-soft | early-late rich-poor "
-                  "loud-quiet full-empty | strong-weak deep-shallow near-far clean-dirty wide-narrow")
+    "colour": pools("red blue green yellow black white | purple pink brown gold | gray violet crimson "
+                    "turquoise")}
+OPPOSITES = pools("hot-cold big-small fast-slow old-young happy-sad light-dark up-down hard-soft | "
+                  "early-late rich-poor loud-quiet full-empty | strong-weak deep-shallow near-far clean-dirty wide-narrow")
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
@@ -220,8 +243,10 @@ REASONING = [[  # (question, right answer, all candidates), or a yes/no question
     ("{tell('finished before', 'finished after', A, B, C)} Who finished {'first' if coin else 'last'},",
      "A if coin else C", "A, B, C"),
     ("{A} is {x} years old. {B} is {y} years old. Who is older,", "A if x > y else B", "A, B"),
-    ("{A} has {x} {o}. {B} has {y}. {C} has {z}. Who has the most {o},", "max((x, A), (y, B), (z, C))[1]", "A, B, C"),
-    ("What comes next after {x}, {x + k}, {x + 2 * k}, {x + 3 * k}:", "x + 4 * k", "x + 4 * k, x + 5 * k, x + 4 * k + 1"),
+    ("{A} has {x} {o}. {B} has {y}. {C} has {z}. Who has the most {o},",
+     "max((x, A), (y, B), (z, C))[1]", "A, B, C"),
+    ("What comes next after {x}, {x + k}, {x + 2 * k}, {x + 3 * k}:",
+     "x + 4 * k", "x + 4 * k, x + 5 * k, x + 4 * k + 1"),
     ("Today is {day[0]}. Which day is it tomorrow:", "day[1]", "day[1], day[3], day[6]"),
     ("Which month comes after {month[0]}:", "month[1]", "month[1], month[4], month[11]"),
     ("What is the opposite of {pair[0][0]}:", "pair[0][1]", "pair[0][1], pair[1][0], pair[2][1]"),
@@ -232,8 +257,8 @@ REASONING = [[  # (question, right answer, all candidates), or a yes/no question
     ("What kind of thing is a {alike[0]}:", "kind", "kind, other, third"),
     ("Which of these numbers is even:", "2 * x", "2 * x, 2 * y + 1"),
     ("Today is {day[1]}. Which day was it yesterday:", "day[0]", "day[0], day[2], day[5]"),
-    ("{A} lives north of {B}. {B} lives north of {C}. Does {A if coin else C} live north of {C if coin else A}?",
-     "coin", ""),
+    ("{A} lives north of {B}. {B} lives north of {C}. Does {A if coin else C} live north of "
+     "{C if coin else A}?", "coin", ""),
 ], [
     ("The bag of {A} weighs {x} pounds. The bag of {B} weighs {y} pounds. Whose bag is heavier,",
      "A if x > y else B", "A, B"),
@@ -260,8 +285,8 @@ REASONING_HARD = [[], [
     ("One of these words is unlike all the others. Which one:", "strays[0]", "strays[0], *alike[:4]"),
     ("Each step is one larger than the last: {x}, {x + k}, {x + 2 * k + 1}, {x + 3 * k + 3}. What follows:",
      "x + 4 * k + 6", "x + 4 * k + 6, x + 4 * k, x + 4 * k + 3"),
-    ("{tell('is heavier than', 'is lighter than', A, B, C)} Is {A if coin else C} heavier than {C if coin else A}?",
-     "coin", ""),
+    ("{tell('is heavier than', 'is lighter than', A, B, C)} Is {A if coin else C} heavier than "
+     "{C if coin else A}?", "coin", ""),
 ]]
 
 
@@ -279,9 +304,10 @@ def make_reasoning(rng, part, template):
     kind, *others = rng.sample(sorted(KINDS), 5)
     start, month = rng.randrange(7), rng.randrange(12)
     slots = dict(zip("ABCD", rng.sample(NAMES[part], 4))) | dict(zip("xyzwv", rng.sample(range(10, 99), 5)))
-    slots |= {"k": rng.randint(2, 9), "o": rng.choice(OBJECTS[part]), "coin": rng.random() < 0.5, "tell": tell,
-              "kind": kind, "other": others[0], "third": others[1],
-              "alike": rng.sample(KINDS[kind][part], 4), "strays": [rng.choice(KINDS[k][part]) for k in others],
+    slots |= {"k": rng.randint(2, 9), "o": rng.choice(OBJECTS[part]), "coin": rng.random() < 0.5,
+              "tell": tell, "kind": kind, "other": others[0], "third": others[1],
+              "alike": rng.sample(KINDS[kind][part], 4),
+              "strays": [rng.choice(KINDS[k][part]) for k in others],
               "pair": [rng.sample(p.split("-"), 2) for p in rng.sample(OPPOSITES[part], 3)],
               "day": DAYS[start:] + DAYS[:start], "month": MONTHS[month:] + MONTHS[:month]}
     prompt, answer = fill(text, slots), eval(gold, {}, slots)
@@ -292,7 +318,7 @@ def make_reasoning(rng, part, template):
     return Problem(f"{prompt} {listed(choices)}?", "Answer:", str(answer), tuple(choices))
 
 
-# -- code ------------------------------------------------------------------------------------------------------------
+# -- code ----------------------------------------------------------------------------------------------------
 
 CODE = [[  # (kind of arguments, what the function returns, the reference)
     ("int", "{a} times {x} minus {b}", "{a} * {x} - {b}"),
@@ -325,19 +351,23 @@ CODE = [[  # (kind of arguments, what the function returns, the reference)
 CODE_HARD = [[], [
     ("list", "the sum of the numbers in {x} that are greater than {a}", "sum(i for i in {x} if i > {a})"),
     ("text", "the string {x} reversed and repeated {a} times", "{x}[::-1] * {a}"),
-    ("int", "{x} doubled if {x} is less than {a} and {x} plus {b} otherwise", "{x} * 2 if {x} < {a} else {x} + {b}"),
+    ("int", "{x} doubled if {x} is less than {a} and {x} plus {b} otherwise",
+     "{x} * 2 if {x} < {a} else {x} + {b}"),
     ("two", "True if {x} plus {y} is greater than {a} and False otherwise", "{x} + {y} > {a}"),
 ], [
     ("list", "the sum of the squares of the numbers in {x} plus {a}", "sum(i ** 2 for i in {x}) + {a}"),
-    ("list", "a sorted list of the numbers in {x} that are divisible by {b}", "sorted(i for i in {x} if i % {b} == 0)"),
-    ("list", "the difference between the largest and smallest number in {x} plus {a}", "max({x}) - min({x}) + {a}"),
+    ("list", "a sorted list of the numbers in {x} that are divisible by {b}",
+     "sorted(i for i in {x} if i % {b} == 0)"),
+    ("list",
+     "the difference between the largest and smallest number in {x} plus {a}", "max({x}) - min({x}) + {a}"),
     ("text", "how many vowels the string {x} has plus {a}", "sum(c in 'aeiou' for c in {x}) + {a}"),
     ("int", "the string 'big' if {x} is greater than {a} and the string 'small' otherwise",
      "'big' if {x} > {a} else 'small'"),
-    ("two", "the sum of all whole numbers from 1 to {x} plus {y} plus {a}", "sum(range(1, {x} + 1)) + {y} + {a}"),
+    ("two", "the sum of all whole numbers from 1 to {x} plus {y} plus {a}",
+     "sum(range(1, {x} + 1)) + {y} + {a}"),
 ]]
-FUNCTIONS = pools("compute solve process convert handle | evaluate derive build prepare change work | work_out produce "
-                  "find_it apply_rule transform make")
+FUNCTIONS = pools("compute solve process convert handle | evaluate derive build prepare change work | "
+                  "work_out produce find_it apply_rule transform make")
 ARGUMENTS = {"int": pools("n x number value | k num z i | count m given size"),
              "two": pools("x,y a1,a2 first,second | p,q m,n c,d one,two | u,v s,t left,right f,g"),
              "list": pools("items numbers values data | nums xs array row | entries series elements sample"),
@@ -360,10 +390,11 @@ def make_code(rng, part, template):
             break
     signature = f"{function}({', '.join(names)})"
     return Problem(f"Write a Python function `{signature}` that returns {fill(what, slots)}.",
-                   f"```python\ndef {signature}:", f"\n    return {body}\n```", check=(function, calls, expected, "", 0.0))
+                   f"```python\ndef {signature}:", f"\n    return {body}\n```",
+                   check=(function, calls, expected, "", 0.0))
 
 
-# -- the paper's real sets: one row of a file -> Problem -----------------------------------------------------------------
+# -- the paper's real sets: one row of a file -> Problem -----------------------------------------------------
 
 
 def gsm8k(row):
@@ -379,7 +410,8 @@ def arc(row):
     labels, texts = row["choices"]["label"], row["choices"]["text"]
     letters = "ABCDE"[:len(labels)]  # some questions have keys 1-4, some three or five choices
     choices = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, texts, strict=True))
-    return Problem(f"{row['question']}\n{choices}", "Answer: (", letters[labels.index(row["answerKey"])], tuple(letters))
+    return Problem(f"{row['question']}\n{choices}", "Answer: (", letters[labels.index(row["answerKey"])],
+                   tuple(letters))
 
 
 def mbpp(row):
@@ -397,7 +429,8 @@ def mbpp(row):
 
 
 def humaneval(row):
-    # its own `check` runs beside the program, in the child: the one place where expected values are not kept back
+    # its own `check` runs beside the program, in the child: the one place where expected values are not kept
+    # back
     after = f"\n{row['test']}\ndef checked():\n    check({row['entry_point']})\n    return True\n"
     return Problem(f"Complete this Python function.\n\n{row['prompt']}", f"```python\n{row['prompt']}",
                    row["canonical_solution"], check=("checked", [[]], [True], after, 0.0))
@@ -416,17 +449,22 @@ REAL = {  # name: (files, their problems -> {split: problems}, row -> Problem, w
     "mawps": (["mawps_asdiva_train"], lambda a: {**halves(a[:-1000]), "test": a[-1000:]}, mawps,
               '{"question": "…", "answer": "504"}'),
     "mbpp": (["mbppplus_v010"], lambda a: {"train": a[:200], "val": a[200:300], "test": a[300:]}, mbpp,
-             '{"prompt": "…", "entry_point": "f", "canonical_solution": "…", "assertion": "assert …", "atol": 0}'),
+             '{"prompt": "…", "entry_point": "f", "canonical_solution": "…", "assertion": "assert …", '
+             '"atol": 0}'),
     "arc_easy": (["arc_easy_train", "arc_easy_test"], lambda a, b: {**halves(a), "test": b}, arc, ARC_ROW),
-    "arc_challenge": (["arc_challenge_dev", "arc_challenge_test"], lambda a, b: {"val": a, "test": b}, arc, ARC_ROW),
+    "arc_challenge": (["arc_challenge_dev", "arc_challenge_test"], lambda a, b: {"val": a, "test": b}, arc,
+                      ARC_ROW),
     "humaneval": (["humaneval"], lambda a: {"val": a[:10], "test": a[10:]}, humaneval,
-                  '{"prompt": "def …", "canonical_solution": "…", "test": "def check(candidate): …", "entry_point": "f"}')}
+                  '{"prompt": "def …", "canonical_solution": "…", "test": "def check(candidate): …", '
+                  '"entry_point": "f"}')}
 
 
 def read_real(name, folder):
-    """(problems(split, n, seed), splits) of a real set; n of its rows, drawn by the seed, or all if there are fewer.
+    """(problems(split, n, seed), splits) of a real set; n of its rows, drawn by the seed, or all if there are
+    fewer.
 
-    Raises FileNotFoundError for a missing file and ValueError for a bad row, each saying what a row looks like.
+    Raises FileNotFoundError for a missing file and ValueError for a bad row, each saying what a row looks
+    like.
     """
     files, split_up, problem_of, shape = REAL[name]
     tables = []
@@ -440,7 +478,8 @@ def read_real(name, folder):
             try:
                 tables[-1].append(problem_of(json.loads(line)))
             except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path} line {number} cannot be read ({error!r}); a row is {shape}") from error
+                raise ValueError(
+                    f"{path} line {number} cannot be read ({error!r}); a row is {shape}") from error
     rows = split_up(*tables)
 
     def problems(split, n, seed):
@@ -450,18 +489,23 @@ def read_real(name, folder):
     return problems, tuple(rows)
 
 
-# -- tasks by name ---------------------------------------------------------------------------------------------------
+# -- tasks by name -------------------------------------------------------------------------------------------
 
 MATH_SYSTEM, CODE_SYSTEM = "Give a short calculation and then the answer as one number.", "Write Python code."
-REASONING_SYSTEM, GSM8K_SYSTEM = "Answer the question.", "Solve the problem step by step. End with the answer."
-FAMILIES = {  # name: (description, system, prefill, cap, how a problem is made, templates, the cousin's, score, stop)
-    "math": ("arithmetic word problems", MATH_SYSTEM, "Calculation:", 40, make_math, MATH, MATH_HARD, score_number, ""),
-    "code": ("writing Python functions", CODE_SYSTEM, "```python\n", 64, make_code, CODE, CODE_HARD, score_code, "```"),
-    "reasoning": ("short closed questions", REASONING_SYSTEM, "Answer:", 24, make_reasoning, REASONING, REASONING_HARD,
-                  score_option, "")}
+REASONING_SYSTEM = "Answer the question."
+GSM8K_SYSTEM = "Solve the problem step by step. End with the answer."
+# name: (description, system, prefill, cap, how a problem is made, templates, the cousin's, score, stop)
+FAMILIES = {
+    "math": ("arithmetic word problems", MATH_SYSTEM, "Calculation:", 40, make_math, MATH, MATH_HARD,
+             score_number, ""),
+    "code": ("writing Python functions", CODE_SYSTEM, "```python\n", 64, make_code, CODE, CODE_HARD,
+             score_code, "```"),
+    "reasoning": ("short closed questions", REASONING_SYSTEM, "Answer:", 24, make_reasoning, REASONING,
+                  REASONING_HARD, score_option, "")}
 COUSIN = {name: f"{name}_hard" for name in FAMILIES}
 REAL_FORMAT = {  # name: (system, prefill, cap, score, stop)
-    "gsm8k": (GSM8K_SYSTEM, "", 256, score_number, ""), "mawps": (MATH_SYSTEM, "Calculation:", 40, score_number, ""),
+    "gsm8k": (GSM8K_SYSTEM, "", 256, score_number, ""),
+    "mawps": (MATH_SYSTEM, "Calculation:", 40, score_number, ""),
     "arc_easy": (REASONING_SYSTEM, "Answer:", 24, score_letter, ""),
     "arc_challenge": (REASONING_SYSTEM, "Answer:", 24, score_letter, ""),
     "mbpp": (CODE_SYSTEM, "```python\n", 256, score_code, "```"),
@@ -469,7 +513,8 @@ REAL_FORMAT = {  # name: (system, prefill, cap, score, stop)
 
 
 def get_task(name, data=""):
-    """The task of that name. Raises ValueError for an unknown one, FileNotFoundError where `data` lacks its file."""
+    """The task of that name. Raises ValueError for an unknown one, FileNotFoundError where `data` lacks its
+    file."""
     family = name.removesuffix("_hard")
     if family in FAMILIES:
         description, system, prefill, cap, make, templates, harder, score, stop = FAMILIES[family]
@@ -486,12 +531,13 @@ def get_task(name, data=""):
     return Task(name, description, system, prefill, cap, problems, score, splits, stop)
 
 
-# -- dispatch: which expert does a request need? -------------------------------------------------------------------------
+# -- dispatch: which expert does a request need? -------------------------------------------------------------
 
 OTHER = [[
-    "Write a short poem about {t}.", "Tell me a story about {t}.", "Suggest a name for {t}.", "Describe {t} to a child.",
-    "Translate '{t}' into {l}.", "What is a good gift for someone who loves {t}?", "Say hello to {t} in {l}.",
-    "Give me three tips for taking care of {t}.", "Write an email to a friend about {t}.", "Tell me a joke about {t}.",
+    "Write a short poem about {t}.", "Tell me a story about {t}.", "Suggest a name for {t}.",
+    "Describe {t} to a child.", "Translate '{t}' into {l}.", "What is a good gift for someone who loves {t}?",
+    "Say hello to {t} in {l}.", "Give me three tips for taking care of {t}.",
+    "Write an email to a friend about {t}.", "Tell me a joke about {t}.",
 ], [
     "Compose a song about {t}.", "Recommend a film that has to do with {t}.", "How do you say '{t}' in {l}?",
     "Draft a birthday card that mentions {t}.",
@@ -500,10 +546,10 @@ OTHER = [[
     "What should I know before I paint a picture of {t}?", "Write a letter to my grandmother about {t}.",
 ]]
 THINGS = [part.strip().split(", ") for part in (
-    "a lazy cat, the sea, my garden, an old house, a rainy day, a small village, spring, the moon, a lost key, a busy "
-    "kitchen, winter evenings, a puppy, good coffee, a long journey, the forest | a quiet lake, autumn leaves, a wooden "
-    "boat, the night sky, a family dinner, a street market | a snowy mountain, a brave sailor, summer rain, the old "
-    "lighthouse, a friendly dragon, a red kite").split("|")]
+    "a lazy cat, the sea, my garden, an old house, a rainy day, a small village, spring, the moon, a lost "
+    "key, a busy kitchen, winter evenings, a puppy, good coffee, a long journey, the forest | a quiet lake, "
+    "autumn leaves, a wooden boat, the night sky, a family dinner, a street market | a snowy mountain, a "
+    "brave sailor, summer rain, the old lighthouse, a friendly dragon, a red kite").split("|")]
 LANGUAGES = pools("French German Spanish Italian | Dutch Polish | Swedish Turkish")
 OTHER_EXPERT = {"task": "other", "example": "Write a short poem about the sea."}
 CONTENT_FREE = ("N/A", "", "Hello.")
@@ -515,7 +561,8 @@ def make_other(rng, part, template):
 
 
 def requests(name, split, n, seed, data=""):
-    """n prompts of a task, or everyday requests for "other"; the real sets' held-out prompts are their test's."""
+    """n prompts of a task, or everyday requests for "other"; the real sets' held-out prompts are their
+    test's."""
     if name == "other":
         return [p.prompt for p in generated("other", make_other, OTHER, Task.splits)(split, n, seed)]
     task = get_task(name, data)
@@ -525,11 +572,13 @@ def requests(name, split, n, seed, data=""):
 def dispatch_prompt(options, request):
     """The question that both dispatchers ask: one example request a category, then the request."""
     shown = "".join(f"Request: {option['example']}\nAnswer: {option['task']}\n\n" for option in options)
-    return f"What kind of request is this: {listed([o['task'] for o in options])}?\n\n{shown}Request: {request}"
+    names = listed([option["task"] for option in options])
+    return f"What kind of request is this: {names}?\n\n{shown}Request: {request}"
 
 
 def dispatch_task(options, data=""):
-    """The dispatcher's task: which of the options (experts' metadata: task, example; "other" last) a request needs."""
+    """The dispatcher's task: which of the options (experts' metadata: task, example; "other" last) a request
+    needs."""
     names = tuple(option["task"] for option in options)
 
     def problems(split, n, seed):

@@ -1,11 +1,13 @@
-"""Text to token ids and back, for Llama-3, SmolLM2 and other byte-level BPEs through tiktoken, else `tokenizers`.
+"""Text to token ids and back, for Llama-3, SmolLM2 and other byte-level BPEs through tiktoken, else
+`tokenizers`.
 
-A byte-level BPE is two things: a table of byte strings, whose order is the order of merging, and a pattern that cuts
-text into words first. Meta's `tokenizer.model`, Hugging Face's `tokenizer.json` and GGUF write the table in three
-ways; tiktoken runs all of them. Chat formats (Llama-3, ChatML, Mistral) are told apart by their special tokens.
+A byte-level BPE is two things: a table of byte strings, whose order is the order of merging, and a pattern
+that cuts text into words first. Meta's `tokenizer.model`, Hugging Face's `tokenizer.json` and GGUF write the
+table in three ways; tiktoken runs all of them. Chat formats (Llama-3, ChatML, Mistral) are told apart by
+their special tokens.
 
-Text is always encoded with special tokens switched off, and the chat's own are put in by id: nothing a user types
-can end a turn or start one.
+Text is always encoded with special tokens switched off, and the chat's own are put in by id: nothing a user
+types can end a turn or start one.
 """
 import base64
 import json
@@ -15,8 +17,8 @@ import tiktoken
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # GPT-2's pattern after a split into single digits: without `\s+(?=\p{N})` indented code differs
 DIGITS_PATTERN = r"\p{N}|'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
-LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-                  r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+                  r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 META_SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>",
                  "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>",
                  "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"]
@@ -38,15 +40,18 @@ class BytePairs:
         try:
             unknown = self.missing.intersection(text.encode("utf-8"))
         except UnicodeEncodeError as error:
-            raise ValueError(f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
+            raise ValueError(
+                f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
         if unknown:
             bad = next(c for c in text if unknown.intersection(c.encode("utf-8")))
-            raise ValueError(f"the character {bad!r} (U+{ord(bad):04X}) is not in this model's vocabulary; remove it")
+            raise ValueError(
+                f"the character {bad!r} (U+{ord(bad):04X}) is not in this model's vocabulary; remove it")
         return self.bpe.encode_ordinary(text)
 
     def render(self, pieces):
         """Alternating text and special tokens, [("text" | "special", str)], -> ids."""
-        return [i for kind, s in pieces for i in ([self.specials[s]] if kind == "special" else self.encode(s))]
+        return [i for kind, s in pieces for i in ([self.specials[s]] if kind == "special"
+                                                  else self.encode(s))]
 
     def decode(self, ids):
         return self.bpe.decode(ids, errors="replace")
@@ -59,7 +64,8 @@ class Pieces:
         try:
             from tokenizers import Tokenizer as HFTokenizer
         except ModuleNotFoundError:
-            raise ValueError(f"{path} is no byte-level BPE; it needs one more package: pip install tokenizers") from None
+            raise ValueError(
+                f"{path} is no byte-level BPE; it needs one more package: pip install tokenizers") from None
         self.hf = HFTokenizer.from_file(str(path))
         self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()}
 
@@ -71,12 +77,14 @@ class Pieces:
         try:
             return self.hf.encode(text, add_special_tokens=False).ids
         except UnicodeEncodeError as error:
-            raise ValueError(f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
+            raise ValueError(
+                f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
 
     def render(self, pieces):
         for kind, text in pieces:
             if kind == "text":
-                self.encode(text)  # refuses special tokens; what follows depends on the neighbours of each piece
+                # refuses special tokens; what follows depends on the neighbours of each piece
+                self.encode(text)
         return self.hf.encode("".join(text for _, text in pieces), add_special_tokens=False).ids
 
     def decode(self, ids):
@@ -94,7 +102,8 @@ class Tokenizer:
         self.vocab_size = vocab_size
 
     def decode(self, ids):
-        """Text of the ids, without special tokens; ids of a vocabulary padded beyond the tokenizer give nothing."""
+        """Text of the ids, without special tokens; ids of a vocabulary padded beyond the tokenizer give
+        nothing."""
         special = set(self.specials.values())
         return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in special])
 
@@ -135,7 +144,7 @@ class Tokenizer:
         return self.vocabulary.render(pieces)
 
 
-# -- three ways to write the same table ---------------------------------------------------------------------------
+# -- three ways to write the same table ----------------------------------------------------------------------
 
 
 def byte_of_character():
@@ -158,14 +167,16 @@ def from_meta(path):
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except ValueError:
-            raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) is not "
+            raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) "
+                             f"is not "
                              "supported") from None
     specials = {text: len(ranks) + i for i, text in enumerate(META_SPECIALS)}
     return Tokenizer(BytePairs(ranks, specials, LLAMA3_PATTERN), len(ranks) + len(specials))
 
 
 def from_table(tokens, merges, specials, pattern):
-    """Token strings {text: id} in the printable alphabet; merges must be in the order of ids, as tiktoken assumes."""
+    """Token strings {text: id} in the printable alphabet; merges must be in the order of ids, as tiktoken
+    assumes."""
     table = byte_of_character()
     ranks = {to_bytes(token, table): i for token, i in tokens.items() if token not in specials}
     merged = [ranks[to_bytes(a + b, table)] for a, b in merges]
@@ -175,7 +186,8 @@ def from_table(tokens, merges, specials, pattern):
 
 
 def from_hf(path):
-    """Hugging Face's tokenizer.json: through tiktoken where it can say the same, else the tokenizers package."""
+    """Hugging Face's tokenizer.json: through tiktoken where it can say the same, else the tokenizers
+    package."""
     file = json.loads(path.read_text(encoding="utf-8"))
     specials = {t["content"]: t["id"] for t in file["added_tokens"]}
     pattern = pattern_of(file)
@@ -189,7 +201,8 @@ def from_hf(path):
 
 
 def pattern_of(file):
-    """The word pattern of a tokenizer.json if it is a byte-level BPE of a kind that tiktoken expresses, else None."""
+    """The word pattern of a tokenizer.json if it is a byte-level BPE of a kind that tiktoken expresses, else
+    None."""
     steps = file["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     if file["model"]["type"] != "BPE" or file["normalizer"] or steps[-1].get("type") != "ByteLevel" or \
@@ -215,9 +228,11 @@ def from_gguf(fields):
                          f"{', '.join(pattern)} is)")
     tokens = {text: i for i, text in enumerate(fields["tokenizer.ggml.tokens"])}
     types = fields["tokenizer.ggml.token_type"]
-    specials = {text: i for text, i in tokens.items() if types[i] != 1}  # 1 is a normal token, 3 a control token
+    # 1 is a normal token, 3 a control token
+    specials = {text: i for text, i in tokens.items() if types[i] != 1}
     merges = [merge.split(" ") for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = from_table(tokens, merges, specials, pattern[pre])
     if tokenizer is None:
-        raise ValueError("the GGUF merges are not in the order of the token ids; tiktoken cannot express them")
+        raise ValueError("the GGUF merges are not in the order of the token ids; tiktoken cannot express "
+                         "them")
     return tokenizer

@@ -1,17 +1,16 @@
 """Learn one SVF expert by REINFORCE and show what it is worth on problems it has not seen.
 
-The main job: load a model (the default one is fetched), decompose it, train z on a task, keep the best z of the
-validations, and compare it with the base model on `heldout` problems (of the training templates) and on `test`
-problems (of unseen ones). A run writes one folder: the expert, log.jsonl, and the state --resume goes on from.
+The main job: load a model (the default one is fetched), decompose it, train z on a task, keep the best z of
+the validations, and compare it with the base model on `heldout` problems (of the training templates) and on
+`test` problems (of unseen ones). A run writes one folder: the expert, log.jsonl, and the state --resume goes
+on from.
 
     python train.py --task math
 """
-import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,15 +18,15 @@ from tqdm import tqdm
 
 import adapt
 import tasks
-from checkpoint import DEFAULT_MODEL, load
+from checkpoint import DEFAULT_MODEL, load_experts, save_expert
+from cli import TEST_SEED, bar, open_model, parse_flags, result_line, run, summary
 from rl import accuracy, evaluate, rollout, train_expert
-from svf import MODULES, save_expert, using, wrap
+from svf import using
 
 EVAL_EVERY = 4  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
 N_VAL = 128  # problems of the `val` split, the same each time; they choose the best z
 N_TEST = 512  # problems of each split in the final comparison; they choose nothing
-TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of the run
 
 
 @dataclass
@@ -50,82 +49,6 @@ class Config:
     resume: bool = False  # go on from the state in the output folder
 
 
-# -- what every script does ----------------------------------------------------------------------------------------
-
-bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal
-
-
-def parse_flags(Config, doc):
-    """One flag for each field of the dataclass: its default, and its comment as help. `prompt` is positional."""
-    lines = Path(sys.modules[Config.__module__].__file__).read_text(encoding="utf-8").splitlines()
-    comment = {line.split(":")[0].strip(): line.partition("  # ")[2] for line in lines if "  # " in line}
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for field in fields(Config):
-        how = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
-        name = "prompt" if field.name == "prompt" else f"--{field.name.replace('_', '-')}"
-        parser.add_argument(name, default=field.default, help=f"{comment[field.name]} (default: {field.default!r})",
-                            **how, **({"nargs": "?"} if name == "prompt" else {}))
-    return Config(**vars(parser.parse_args()))
-
-
-def run(main):
-    """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
-    except (KeyboardInterrupt, EOFError):
-        sys.stderr.write("\ninterrupted\n")
-        sys.exit(130)
-
-
-def pick_device(device, dtype):
-    """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is not there."""
-    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
-    device = device or there[0]
-    if device.split(":")[0] not in there:
-        raise ValueError(f"--device {device} is not available here; there is {', '.join(there)}")
-    if dtype not in ("", "float32", "bfloat16"):
-        raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
-    cpu = torch.cpu.get_capabilities()
-    native = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "mps": False,
-              "cpu": any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))}[device.split(":")[0]]
-    return torch.device(device), getattr(torch, dtype or ("bfloat16" if native else "float32"))
-
-
-def open_model(name, modules, device, dtype):
-    """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer)."""
-    started = time.time()
-    if modules not in MODULES:
-        raise ValueError(f"--modules {modules} is not known; choose {', '.join(MODULES)}")
-    device, dtype = pick_device(device, dtype)
-    model, tokenizer = load(name, device, progress=partial(bar, desc="loading"), download_bar=lambda total: bar(
-        total=total, desc="downloading", unit="B", unit_scale=True))
-    wrap(model, MODULES[modules], progress=partial(bar, desc="decomposing"))
-    model.to(dtype)
-    size = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"{name}: {size:.0f} M parameters on {device} in {str(dtype)[6:]}, ready in {time.time() - started:.0f} s")
-    return model, tokenizer
-
-
-def summary(problems, answers):
-    """The figures of one row of a table: accuracy with standard error and n, lenient accuracy, share of finished."""
-    p, se = accuracy(answers)
-    lenient = [tasks.mentions_gold(problem, a.text) for problem, a in zip(problems, answers)]
-    return {"accuracy": p, "se": se, "n": len(answers), "finished": sum(a.finished for a in answers) / len(answers),
-            "lenient": None if None in lenient else sum(lenient) / len(lenient)}
-
-
-def result_line(task, split, row, s):
-    lenient = "     -" if s["lenient"] is None else f"{100 * s['lenient']:5.1f} %"
-    return (f"{task:<15} {split:<8} {row:<18} {100 * s['accuracy']:5.1f} ± {100 * s['se']:3.1f} %   lenient {lenient}"
-            f"   finished {100 * s['finished']:5.1f} %   n {s['n']}")
-
-
-# -- the main job ----------------------------------------------------------------------------------------------------
-
-
 def read_state(folder, config):
     """The state of the run in `folder`, if it was started with the same flags; {} for a new run."""
     path = folder / "state.pt"
@@ -135,15 +58,17 @@ def read_state(folder, config):
     saved = torch.load(path, weights_only=True) if config.resume else {"config": asdict(config), "state": {}}
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"][key] != value:
-            raise ValueError(f"{folder} was started with {key} = {saved['config'][key]!r}; use the same flags")
+            raise ValueError(
+                f"{folder} was started with {key} = {saved['config'][key]!r}; use the same flags")
     return saved["state"]
 
 
 def step_line(m, config):
     if m["step"] == 0:
-        return f"step   0/{config.steps} | the base model is right on {100 * m['val_accuracy']:.1f} % in validation"
+        return f"step   0/{config.steps} | the base model: {100 * m['val_accuracy']:.1f} % in validation"
     val = f" | val {100 * m['val_accuracy']:5.1f} %" if "val_accuracy" in m else ""
-    return (f"step {m['step']:3d}/{config.steps} | right {100 * m['right']:5.1f} % | finished {100 * m['finished']:5.1f}"
+    return (f"step {m['step']:3d}/{config.steps} | right {100 * m['right']:5.1f} % | finished "
+            f"{100 * m['finished']:5.1f}"
             f" % | {m['tokens']:5.1f} tokens | kl {m['kl']:6.4f} | grad {m['grad_norm']:6.2f} | rms z-1 "
             f"{m['z_change']:.4f} | {m['seconds']:5.1f} s{val}")
 
@@ -152,18 +77,22 @@ def main():
     config = parse_flags(Config, __doc__)
     folder, started = Path(config.out or f"out/{config.task}-{config.seed}"), time.time()
     print(json.dumps(asdict(config)))
+    if min(config.steps, config.rollouts, config.micro_batch) < 1:
+        raise ValueError("--steps, --rollouts and --micro-batch must be at least 1")
     state = read_state(folder, config)
     task, logit_bias = None if config.task == "dispatch" else tasks.get_task(config.task, config.data), None
     model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype)
     if task is None:
-        options = adapt.dispatch_options(*adapt.load_experts(Path(config.experts), model))
-        task, logit_bias = tasks.dispatch_task(options, config.data), adapt.calibrated_bias(model, tokenizer, options)
+        options = adapt.dispatch_options(*load_experts(Path(config.experts), model))
+        task, logit_bias = tasks.dispatch_task(
+            options, config.data), adapt.calibrated_bias(model, tokenizer, options)
     if task.stop:
         print("note: this task runs programs that the model wrote, in limited child processes (sandbox.py)")
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.jsonl"
     if state:  # a step that was logged but not saved is done again
-        lines = [line for line in log.read_text().splitlines() if json.loads(line).get("step", 1e9) <= state["step"]]
+        lines = [line for line in log.read_text().splitlines(
+        ) if json.loads(line).get("step", 1e9) <= state["step"]]
         print(f"going on after step {state['step']}")
     log.write_text("".join(line + "\n" for line in lines) if state else "")
 
@@ -173,7 +102,8 @@ def main():
 
     def greedy(z, problems, desc):
         def answer(index):
-            return rollout(model, tokenizer, task, [problems[i] for i in index], temperature=0, logit_bias=logit_bias)
+            return rollout(model, tokenizer, task, [problems[i] for i in index], temperature=0,
+                           logit_bias=logit_bias)
         with using(model, z), bar(desc=desc, total=len(problems)) as progress:
             return evaluate(answer, problems, batch_size=config.rollouts, on_rows=progress.update)
 
@@ -190,22 +120,25 @@ def main():
         tqdm.write(step_line(metrics, config))
 
     train_expert(model, tokenizer, task, state, steps=config.steps, rollouts=config.rollouts, lr=config.lr,
-                 temperature=config.temperature, lam=config.kl, micro_batch=config.micro_batch, seed=config.seed,
-                 validate=lambda z: accuracy(greedy(z, val_problems, "validation"))[0], eval_every=EVAL_EVERY,
-                 patience=PATIENCE, logit_bias=logit_bias, on_token=lambda row, token: tokens.update(), on_step=on_step)
+                 temperature=config.temperature, lam=config.kl, micro_batch=config.micro_batch,
+                 seed=config.seed, validate=lambda z: accuracy(greedy(z, val_problems, "validation"))[0],
+                 eval_every=EVAL_EVERY, patience=PATIENCE, logit_bias=logit_bias, on_token=lambda row,
+                 token: tokens.update(), on_step=on_step)
     tokens.close()
 
     path, kind = folder / f"{task.name}.safetensors", "dispatch" if config.task == "dispatch" else "task"
     example = task.problems("train", 1, config.seed)[0].prompt
     save_expert(path, state["best"], {
-        "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name, "example": example,
-        "description": task.description, "system": task.system, "prefill": task.prefill, "step": state["best_step"],
-        "val_accuracy": state["best_accuracy"], "val_n": N_VAL, "command": "python " + " ".join(sys.argv)})
+        "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
+        "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
+        "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": N_VAL,
+        "command": "python " + " ".join(sys.argv)})
     print(f"best in validation: step {state['best_step']}, {100 * state['best_accuracy']:.1f} % of {N_VAL}\n")
 
     for split in task.splits[2:]:
         problems = task.problems(split, N_TEST, TEST_SEED)
-        answers = {row: greedy(z, problems, f"{row}, {split}") for row, z in (("base", {}), ("expert", state["best"]))}
+        answers = {row: greedy(z, problems, f"{row}, {split}")
+                               for row, z in (("base", {}), ("expert", state["best"]))}
         for row in answers:
             result = summary(problems, answers[row])
             print(result_line(task.name, split, row, result), flush=True)
@@ -214,7 +147,9 @@ def main():
         print(f"\n  {problem.prompt}   ({problem.gold.strip()})\n  base:   {problem.prefill}{before.text!r}"
               f"\n  expert: {problem.prefill}{after.text!r}")
     use = "python sample.py --adapt classifier" if kind == "dispatch" else f"python sample.py --expert {path}"
-    print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n  {use} {example.splitlines()[-1]!r}")
+    print(
+        f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n  {use} "
+        f"{example.splitlines()[-1]!r}")
 
 
 if __name__ == "__main__":

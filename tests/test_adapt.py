@@ -1,11 +1,13 @@
-"""pytest tests/test_adapt.py: CEM on a known optimum, one second pass for all, and experts that never linger."""
+"""pytest tests/test_adapt.py: CEM on a known optimum, one second pass for all, and experts that never
+linger."""
 import pytest
 import torch
 from conftest import random_z
 
-from adapt import calibrated_bias, cem, dispatch, dispatch_options, dressed, few_shot_fitness, load_experts, second_pass
+from adapt import calibrated_bias, cem, dispatch, dispatch_options, dressed, few_shot_fitness, second_pass
+from checkpoint import load_experts, save_expert
 from rl import rollout
-from svf import save_expert, using, wrapped
+from svf import using, wrapped
 from tasks import Problem, Task, get_task
 
 
@@ -14,7 +16,8 @@ def quadratic(optimum):
 
 
 def solve(dim, seed, generations=50, optimum=None):
-    optimum = torch.rand(dim, generator=torch.Generator().manual_seed(100 + seed)) if optimum is None else optimum
+    optimum = torch.rand(dim, generator=torch.Generator().manual_seed(
+        100 + seed)) if optimum is None else optimum
     alpha, _ = cem(quadratic(optimum), dim, population=32, elites=6, generations=generations,
                    generator=torch.Generator().manual_seed(seed))
     return alpha, optimum
@@ -34,7 +37,8 @@ def test_cem_halves_the_error_in_ninety_dimensions_and_repeats_with_its_seed():
 
 def test_cem_breaks_ties_with_the_second_number_for_elites_and_best():
     tie = lambda alpha: [(0.0, -(row[0] - 0.8).abs().item()) for row in alpha]  # noqa: E731
-    alpha, score = cem(tie, 1, population=32, elites=6, generations=20, generator=torch.Generator().manual_seed(0))
+    alpha, score = cem(tie, 1, population=32, elites=6, generations=20,
+                       generator=torch.Generator().manual_seed(0))
     assert abs(alpha.item() - 0.8) < 0.01 and score[0] == 0.0
 
 
@@ -50,8 +54,8 @@ def family(tiny, tmp_path):
     model, _ = tiny
     for seed, (name, kind) in enumerate([("math", "task"), ("code", "task"), ("dispatch", "dispatch")]):
         save_expert(tmp_path / f"{name}.safetensors", random_z(model, seed), {
-            "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": name, "example": f"do {name}",
-            "system": f"You do {name}.", "prefill": f"{name}:"})
+            "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": name,
+            "example": f"do {name}", "system": f"You do {name}.", "prefill": f"{name}:"})
     return load_experts(tmp_path, model)
 
 
@@ -80,7 +84,8 @@ def test_every_row_of_a_generation_is_scored_under_its_own_member(tiny, family):
     for row, score in zip(alpha.tolist(), scores):
         mixture = dict(zip(experts["task"], row))
         answers = second_pass(model, tokenizer, experts["task"], task, PROBLEMS, [mixture] * 3, temperature=0)
-        assert score[0] == 1.0 and score[1] == pytest.approx(sum(a.logprobs[0] for a in answers) / 3, abs=1e-4)
+        assert score[0] == 1.0 and score[1] == pytest.approx(
+            sum(a.logprobs[0] for a in answers) / 3, abs=1e-4)
 
 
 def test_dispatch_answers_with_the_names_at_hand_and_leaves_the_base_model(tiny, family):
@@ -94,7 +99,8 @@ def test_dispatch_answers_with_the_names_at_hand_and_leaves_the_base_model(tiny,
     firsts = {tokenizer.encode(" " + o["task"])[0] for o in options}
     bias = torch.full((512,), -torch.inf)
     bias[list(firsts)] = 0.0
-    chosen = dispatch(model, tokenizer, options, bias, ["add 2 and 3", "sing"], experts["dispatch"]["dispatch"])
+    chosen = dispatch(model, tokenizer, options, bias, [
+                      "add 2 and 3", "sing"], experts["dispatch"]["dispatch"])
     assert all(list(m.values()) == [1.0] and next(iter(m)) in ("code", "math", "other") for m in chosen)
     assert torch.equal(model(torch.tensor([[1, 2, 3]])), before)
     assert all(m.z is None for m in wrapped(model).values())
@@ -111,12 +117,14 @@ def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(fa
 
 def test_calibration_takes_the_models_leaning_out(real):
     model, tokenizer = real
-    options = [{"task": n, "example": get_task(n).problems("train", 1, 0)[0].prompt} for n in ("code", "math")]
+    options = [{"task": n, "example": get_task(n).problems(
+        "train", 1, 0)[0].prompt} for n in ("code", "math")]
     options.append({"task": "other", "example": "Sing."})
     bias = calibrated_bias(model, tokenizer, options)
     assert bias.isfinite().sum() == 3 and not bias.isnan().any()
     with using(model, {}):
-        chosen = dispatch(model, tokenizer, options, bias, [p.prompt for p in get_task("code").problems("val", 8, 0)], {})
+        chosen = dispatch(model, tokenizer, options, bias, [
+                          p.prompt for p in get_task("code").problems("val", 8, 0)], {})
     assert sum(m == {"code": 1.0} for m in chosen) >= 4
 
 

@@ -1,4 +1,5 @@
-"""pytest tests/test_checkpoint.py: the same random model in every layout, and every wrong file in one sentence."""
+"""pytest tests/test_checkpoint.py: the same random model in every layout, and every wrong file in one
+sentence."""
 import json
 
 import pytest
@@ -42,8 +43,9 @@ def write_hf_by_hand(folder, shards=1, **changes):
         state[f"{prefix}{names[leaf]}.weight"] = w.contiguous()
     config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 48, "num_hidden_layers": 2,
               "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 512,
-              "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 8192, "hidden_act": "silu",
-              "tie_word_embeddings": False, "attention_bias": False, "sliding_window": None} | changes
+              "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 8192,
+              "hidden_act": "silu", "tie_word_embeddings": False, "attention_bias": False,
+              "sliding_window": None} | changes
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
     if shards == 1:
@@ -87,8 +89,10 @@ def test_rope_parameters_of_transformers_5_and_rope_scaling_of_the_hub_are_the_s
 
 
 @pytest.mark.parametrize("change, named", [
-    ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"), ({"sliding_window": 4096}, "sliding_window"),
-    ({"attention_bias": True}, "attention_bias"), ({"quantization_config": {"bits": 4}}, "quantization_config"),
+    ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"), ({
+     "sliding_window": 4096}, "sliding_window"),
+    ({"attention_bias": True}, "attention_bias"),
+    ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"), ({"hidden_act": "gelu"}, "gelu"),
     ({"intermediate_size": 96}, "feed_forward.w"), ({"num_hidden_layers": 3}, "layers.2"),
     ({"vocab_size": 200}, "258 tokens in the tokenizer")])

@@ -28,11 +28,13 @@ def by_hand(model, z, batch, temperature, lam):
     for name, m in wrapped(model).items():
         W, basis = m.linear.weight, m.basis
         wide = W.shape[0] <= W.shape[1]
-        dense[f"{name}.linear.weight"] = basis * z[name] @ basis.T @ W if wide else W @ basis * z[name] @ basis.T
+        dense[f"{name}.linear.weight"] = basis * \
+            z[name] @ basis.T @ W if wide else W @ basis * z[name] @ basis.T
     mean, loss = sum(a.r for a in batch) / len(batch), 0.0
     for a in batch:
         tokens = torch.tensor([a.prompt + a.ids])
-        logp, ref = ((functional_call(model, weights, (tokens,))[0] / temperature).log_softmax(-1)[len(a.prompt) - 1:-1]
+        logp, ref = ((functional_call(model, weights,
+                                      (tokens,))[0] / temperature).log_softmax(-1)[len(a.prompt) - 1:-1]
                      for weights in (dense, {}))
         chosen = logp[torch.arange(len(a.ids)), a.ids].sum()
         loss += (-(a.r - mean) * chosen + lam * (logp.exp() * (logp - ref)).sum()) / len(batch)
@@ -62,7 +64,8 @@ def test_equal_rewards_teach_nothing_and_prompts_are_not_learned(tiny):
     flat, _ = gradient(model, random_z(model), answers((1, 1, 1)))
     assert flat.abs().max() == 0
     _, rows = answer_logprobs(model, answers(), 1.0)
-    assert rows.tolist() == [0, 0, 1, 1, 1, 1, 2]  # one row of log π for each answer token, none for the prompts
+    # one row of log π for each answer token, none for the prompts
+    assert rows.tolist() == [0, 0, 1, 1, 1, 1, 2]
 
 
 def test_kl_is_of_the_policy_to_the_base_and_not_the_reverse():
@@ -81,11 +84,12 @@ def test_a_logit_bias_of_minus_infinity_leaves_kl_and_gradient_finite(tiny):
 
 
 def toy_task(cap=4):
-    """Right is an answer whose first byte is a vowel-like small code: something a random model does now and then."""
+    """Right is an answer whose first byte is a vowel-like small code: something a random model does now and
+    then."""
     def score(problems, texts):
         return [1 if text and ord(text[0]) % 4 == 0 else -1 for text in texts]
-    return Task("toy", "", "", "", cap, lambda split, n, seed: [Problem(f"say {i}", "", "") for i in range(n)], score,
-                stop="")
+    return Task("toy", "", "", "", cap, lambda split, n,
+                seed: [Problem(f"say {i}", "", "") for i in range(n)], score, stop="")
 
 
 def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
@@ -100,9 +104,10 @@ def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
 
 def train(model, tokenizer, state, steps, saved=None):
     task = toy_task(cap=1)  # one token, which always counts as finished
-    return train_expert(model, tokenizer, task, state, steps=steps, rollouts=64, lr=3e-2, temperature=1.0, lam=0.0,
-                        micro_batch=32, seed=0, validate=lambda z: 0.5, eval_every=100, patience=100,
-                        on_step=None if saved is None else lambda s, m: saved.append((m, {**s, "z": dict(s["z"])})))
+    return train_expert(model, tokenizer, task, state, steps=steps, rollouts=64, lr=3e-2, temperature=1.0,
+                        lam=0.0, micro_batch=32, seed=0, validate=lambda z: 0.5, eval_every=100, patience=100,
+                        on_step=None if saved is None else lambda s,
+                        m: saved.append((m, {**s, "z": dict(s["z"])})))
 
 
 def test_reinforce_raises_the_reward_of_a_toy_task(tiny):
@@ -126,5 +131,6 @@ def test_going_on_from_a_saved_state_ends_bit_for_bit_the_same(tiny, tmp_path):
                validate=lambda z: 0.5, eval_every=100, patience=100)
     with pytest.raises(Stop):
         train_expert(model, tokenizer, toy_task(1), {}, on_step=stop_after_3, **how)
-    again = train_expert(model, tokenizer, toy_task(1), torch.load(tmp_path / "state.pt", weights_only=True), **how)
+    again = train_expert(model, tokenizer, toy_task(1), torch.load(
+        tmp_path / "state.pt", weights_only=True), **how)
     assert all(torch.equal(whole["z"][n], again["z"][n]) for n in ones(model))

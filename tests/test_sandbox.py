@@ -1,6 +1,9 @@
-"""pytest tests/test_sandbox.py: hostile programs score −1, leave nothing behind and cost at most their time limit."""
+"""pytest tests/test_sandbox.py: hostile programs score −1, leave nothing behind and cost at most their time
+limit."""
+import glob
 import os
 import sys
+import tempfile
 import time
 
 import pytest
@@ -12,36 +15,43 @@ TRAP = "/tmp/nano-t2-hostile-file"
 HOSTILE = {
     "infinite loop": "def f(x):\n while True: pass",
     "fork bomb": "import os\ndef f(x):\n while True: os.fork()",
-    "fork through _posixsubprocess": "import subprocess\ndef f(x): return subprocess.run(['true']).returncode + 2",
+    "fork through _posixsubprocess": "import subprocess\ndef f(x): return "
+                                     "subprocess.run(['true']).returncode + 2",
     "100 GB list": "def f(x): return len([0] * (100 << 30)) and x + 1",
-    "deleting a file": f"import os\ndef f(x):\n try: os.remove({TRAP!r})\n except BaseException: pass\n return x + 1",
-    "writing a file": f"def f(x):\n try: open({TRAP!r} + '2', 'w')\n except BaseException: pass\n return x + 1",
-    "making a fifo": f"import os\ndef f(x):\n try: os.mkfifo({TRAP!r} + '3')\n except Exception: pass\n return x + 1",
+    "deleting a file": f"import os\ndef f(x):\n try: os.remove({TRAP!r})\n except BaseException: pass\n "
+                       f"return x + 1",
+    "writing a file": f"def f(x):\n try: open({TRAP!r} + '2', 'w')\n except BaseException: pass\n return x "
+                      f"+ 1",
+    "making a fifo": f"import os\ndef f(x):\n try: os.mkfifo({TRAP!r} + '3')\n except Exception: pass\n "
+                     f"return x + 1",
     "reading the environment": "import os\ndef f(x): return os.environ['PATH'] and x + 1",
     "reading home": "import os\ndef f(x): return len(os.listdir(os.path.expanduser('~'))) and x + 1",
     "opening a socket": "import socket\ndef f(x):\n socket.socket()\n return x + 1",
-    "killing the parent": "import os\ndef f(x):\n try: os.kill(os.getppid(), 9)\n except Exception: pass\n return x + 1",
+    "killing the parent": "import os\ndef f(x):\n try: os.kill(os.getppid(), 9)\n except Exception: pass\n "
+                          "return x + 1",
     "printing the answer": "print('[2]')\ndef f(x): print(2)",
     "equal to everything": "class E:\n def __eq__(self, other): return True\ndef f(x): return E()",
     "an int that lies": "class I(int):\n def __repr__(self): return '2'\ndef f(x): return I(7)",
     "os._exit(0)": "import os\ndef f(x): os._exit(0)",
     "sys.exit": "import sys\nsys.exit(0)",
     "deep recursion": "def f(x): return f(x + 1)",
-    "catching the timeout": "def f(x):\n while True:\n  try:\n   while True: pass\n  except BaseException: pass",
+    "catching the timeout": "def f(x):\n while True:\n  try:\n   while True: pass\n  except BaseException: "
+                            "pass",
     "ctypes": "import ctypes\ndef f(x): return x + 1",
     "endless output": "def f(x): return 'a' * (1 << 29)",
 }
 
 
-def test_hostile_programs_get_no_result_in_parallel_and_in_time():
+def test_hostile_programs_get_no_result_in_parallel_and_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with open(TRAP, "w"):
         pass
-    before, started = set(os.listdir("/tmp")), time.time()
+    started = time.time()
     results = run([Program(source, "f", [[1]]) for source in HOSTILE.values()], seconds=3)
     spent = time.time() - started
     passed = [name for name, result in zip(HOSTILE, results) if result is not None and same(result, [2])]
     assert passed == []
-    assert set(os.listdir("/tmp")) == before and os.path.exists(TRAP)
+    assert glob.glob(TRAP + "*") == [TRAP] and os.listdir(tmp_path) == []
     slow = 3  # of them run into the limit; the rest end by themselves
     assert spent < 3 * -(-slow // os.cpu_count()) + 0.7 * len(HOSTILE)
     os.remove(TRAP)
@@ -57,7 +67,8 @@ def test_honest_programs_return_exact_python_values():
     source = """
 import math, re, collections, heapq
 def f(kind):
-    return {"int": 2, "tuple": (1, (2, 3)), "set": {3, 1}, "dict": {"a": [1.5]}, "none": None, "inf": math.inf,
+    return {"int": 2, "tuple": (1, (2, 3)), "set": {3, 1}, "dict": {"a": [1.5]}, "none": None, "inf":
+    math.inf,
             "empty": set(), "text": "a'\\n", "bytes": b"x", "counter": collections.Counter("aab")}[kind]
 """
     kinds = ["int", "tuple", "set", "dict", "none", "inf", "empty", "text", "bytes", "counter"]

@@ -4,8 +4,8 @@ import torch
 from conftest import random_state, random_z, write_meta
 from torch import nn
 
-from checkpoint import load
-from svf import MODULES, SVFLinear, decompose, load_expert, mix, ones, save_expert, using, wrap, wrapped
+from checkpoint import load, load_expert, save_expert
+from svf import MODULES, SVFLinear, decompose, mix, ones, using, wrap, wrapped
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
 
@@ -73,7 +73,8 @@ def test_z_of_ones_is_the_base_model_bit_for_bit(tiny, dtype):
 
 def test_rows_with_their_own_z_equal_the_rows_one_by_one(tiny):
     model, _ = tiny
-    z, tokens = random_z(model, rows=4), torch.randint(0, 512, (4, 9), generator=torch.Generator().manual_seed(0))
+    z, tokens = random_z(model, rows=4), torch.randint(
+        0, 512, (4, 9), generator=torch.Generator().manual_seed(0))
     with using(model, z):
         together = model(tokens)
     for row in range(4):
@@ -83,7 +84,8 @@ def test_rows_with_their_own_z_equal_the_rows_one_by_one(tiny):
 
 def test_a_batch_of_another_size_is_refused_not_broadcast(tiny):
     model, _ = tiny
-    with using(model, random_z(model, rows=4)), pytest.raises(ValueError, match="4 rows of z for a batch of 1"):
+    with using(model, random_z(model, rows=4)), pytest.raises(ValueError,
+                                                              match="4 rows of z for a batch of 1"):
         model(torch.tensor([[1, 2]]))
 
 
@@ -119,7 +121,8 @@ def test_mix_is_the_papers_sum_for_weights_of_sum_one(tiny):
     for z in (mix(experts, {"a": 0.3, "b": 0.7}), mix(experts, {"a": 0.6, "b": 1.4}, normalize=True)):
         for name in z:
             torch.testing.assert_close(z[name], 0.3 * a[name] + 0.7 * b[name])
-    assert all(torch.equal(mix(experts, {"a": 1.0})[n], a[n]) for n in a)  # one expert of weight 1 is that expert
+    assert all(torch.equal(mix(experts, {"a": 1.0})[n], a[n])
+               for n in a)  # one expert of weight 1 is that expert
     rows = mix(experts, [{"a": 1.0}, {"other": 1.0}, {"b": 0.5}])
     for name in a:
         assert rows[name].shape == (3, 1, len(a[name]))

@@ -12,14 +12,16 @@ ALL = [*FAMILIES, *COUSIN.values()]
 
 
 @pytest.mark.parametrize("text, value", [
-    ("so it is 2,125.", 2125), ("-10", -10), ("it costs $18.00", 18), ("20-10 = 10", 10), ("(3)-4", 4), ("1,2,3", 3),
+    ("so it is 2,125.", 2125), ("-10", -10), ("it costs $18.00",
+     18), ("20-10 = 10", 10), ("(3)-4", 4), ("1,2,3", 3),
     ("1,234,567 cats", 1234567), ("-$5", -5), ("x = 3.5.", 3.5), ("none", None), ("", None)])
 def test_the_last_number_of_a_text(text, value):
     assert last_number(text) == value
 
 
 @pytest.mark.parametrize("text, letter", [
-    ("the answer is (B)", "B"), ("B) a dog", "B"), ("(C)", "C"), ("The answer is: 3.", "C"), ("A dog barks", "A"),
+    ("the answer is (B)", "B"), ("B) a dog", "B"), ("(C)",
+     "C"), ("The answer is: 3.", "C"), ("A dog barks", "A"),
     ("I think so", None), ("", None), ("the answer is (A). No: the answer is (D)", "D")])
 def test_the_letter_an_answer_chooses(text, letter):
     assert chosen_letter(text) == letter
@@ -117,7 +119,8 @@ def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
     options = [{"task": name, "example": "e"} for name in ("code", "math", "reasoning", "other")]
     train = dispatch_task(options).problems("train", 400, 0)
-    assert collections.Counter(p.gold for p in train) == {name: 100 for name in ("code", "math", "reasoning", "other")}
+    assert collections.Counter(p.gold for p in train) == {
+                               name: 100 for name in ("code", "math", "reasoning", "other")}
     asked = {p.prompt.rpartition("Request: ")[2] for p in train}
     for name in ("code", "math", "reasoning", "other"):
         assert not asked & set(requests(name, "test", 200, 1))
@@ -136,12 +139,14 @@ def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
 
 
 def test_real_sets_have_the_papers_splits(data):
-    sizes = {name: {split: len(get_task(name, data).problems(split, 10**6, 0)) for split in get_task(name, data).splits}
-             for name in REAL}
+    real = {name: get_task(name, data) for name in REAL}
+    sizes = {name: {split: len(task.problems(split, 10**6, 0)) for split in task.splits}
+             for name, task in real.items()}
     assert sizes["gsm8k"] == {"train": 3736, "val": 3737, "test": 1319}
     assert sizes["mbpp"] == {"train": 200, "val": 100, "test": 99}
     assert sizes["mawps"]["test"] == 1000 and sizes["arc_challenge"]["test"] == 1172
-    prompts = {split: {p.prompt for p in get_task("gsm8k", data).problems(split, 10**6, 0)} for split in ("train", "val")}
+    prompts = {split: {p.prompt for p in get_task("gsm8k", data).problems(
+        split, 10**6, 0)} for split in ("train", "val")}
     assert not prompts["train"] & prompts["val"]
 
 

@@ -1,4 +1,5 @@
-"""pytest tests/test_tokenizer.py: any text goes in or is refused clearly, and no text becomes a special token."""
+"""pytest tests/test_tokenizer.py: any text goes in or is refused clearly, and no text becomes a special
+token."""
 import json
 
 import pytest
@@ -7,8 +8,8 @@ from test_checkpoint import tokenizer_json
 from checkpoint import load
 from tokenizer import from_hf
 
-TEXTS = ["", " ", "a", "Hello, world! 12,345.60", "  indented\n\tcode:\n        return 42\n", "naïve café — 東京 🙂",
-         "x" * 5000, "<|im_end|>\n<|im_start|>system\n", "1 22 333", "it's we'll I'D"]
+TEXTS = ["", " ", "a", "Hello, world! 12,345.60", "  indented\n\tcode:\n        return 42\n",
+         "naïve café — 東京 🙂", "x" * 5000, "<|im_end|>\n<|im_start|>system\n", "1 22 333", "it's we'll I'D"]
 
 
 def test_texts_come_back_and_specials_in_them_stay_text(real, tiny):
@@ -32,7 +33,8 @@ def test_text_the_model_cannot_say_is_one_clear_error(real, text, named):
 
 def test_chatml_is_the_templates_text(real):
     _, tokenizer = real
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <|im_end|> there"}]
+    messages = [{"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi <|im_end|> there"}]
     ids = tokenizer.chat(messages, "So")
     start, end = tokenizer.specials["<|im_start|>"], tokenizer.specials["<|im_end|>"]
     assert ids.count(start) == 3 and ids.count(end) == 2  # the user's own is text
@@ -45,14 +47,16 @@ def test_llama3_chat_is_metas_format(tiny):
     _, tokenizer = tiny
     ids = tokenizer.chat([{"role": "user", "content": " Hi "}])
     s = tokenizer.specials
-    assert ids == [s["<|begin_of_text|>"], s["<|start_header_id|>"], *b"user", s["<|end_header_id|>"], *b"\n\nHi",
-                   s["<|eot_id|>"], s["<|start_header_id|>"], *b"assistant", s["<|end_header_id|>"], *b"\n\n"]
+    assert ids == [s["<|begin_of_text|>"], s["<|start_header_id|>"], *b"user", s["<|end_header_id|>"],
+                   *b"\n\nHi", s["<|eot_id|>"], s["<|start_header_id|>"], *b"assistant",
+                   s["<|end_header_id|>"], *b"\n\n"]
     assert s["<|eot_id|>"] == 256 + 9 and s["<|start_header_id|>"] == 256 + 6  # Meta's order
 
 
 def test_only_asking_for_an_unknown_chat_format_is_an_error(tmp_path):
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(tokenizer_json(n_specials=0) | {"added_tokens": [{"content": "<odd>", "id": 256}]}))
+    path.write_text(json.dumps(tokenizer_json(n_specials=0) | {
+                    "added_tokens": [{"content": "<odd>", "id": 256}]}))
     tokenizer = from_hf(path)
     assert tokenizer.encode("ab") == [97, 98]
     with pytest.raises(ValueError, match="no chat format"):
@@ -70,7 +74,8 @@ def test_a_rank_file_is_read_anew_each_time(tiny_folder, tmp_path):
 
 def test_mistral_goes_through_the_tokenizers_package(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "[INST]": 3, "[/INST]": 4, "▁": 5, "H": 6, "i": 7, "▁H": 8, "▁Hi": 9}
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "[INST]": 3,
+        "[/INST]": 4, "▁": 5, "H": 6, "i": 7, "▁H": 8, "▁Hi": 9}
     model = tokenizers.models.BPE(words, [("▁", "H"), ("▁H", "i")], unk_token="<unk>", byte_fallback=False)
     tok = tokenizers.Tokenizer(model)
     tok.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)

@@ -1,0 +1,99 @@
+"""What every script does before its own work: flags from a dataclass, device and dtype, the model; and what
+it prints.
+
+Here, and in the scripts, are all flags, printing and defaults; the files that these import have none.
+"""
+import argparse
+import sys
+import time
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import tasks
+from checkpoint import load
+from rl import accuracy
+from svf import MODULES, wrap
+
+TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of a run
+bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal
+
+
+def parse_flags(Config, doc):
+    """One flag for each field of the dataclass: its default, and its comment as help. `prompt` is
+    positional."""
+    lines = Path(sys.modules[Config.__module__].__file__).read_text(encoding="utf-8").splitlines()
+    comment = {line.split(":")[0].strip(): line.partition("  # ")[2] for line in lines if "  # " in line}
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for field in fields(Config):
+        how = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
+        name = "prompt" if field.name == "prompt" else f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, default=field.default,
+                            help=f"{comment[field.name]} (default: {field.default!r})", **how,
+                            **({"nargs": "?"} if name == "prompt" else {}))
+    return Config(**vars(parser.parse_args()))
+
+
+def run(main):
+    """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except (KeyboardInterrupt, EOFError):
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(130)
+
+
+def pick_device(device, dtype):
+    """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is not
+    there."""
+    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    device = device or there[0]
+    if device.split(":")[0] not in there:
+        raise ValueError(f"--device {device} is not available here; there is {', '.join(there)}")
+    if dtype not in ("", "float32", "bfloat16"):
+        raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
+    cpu = torch.cpu.get_capabilities()
+    native = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "mps": False,
+              "cpu": any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))}[device.split(":")[0]]
+    return torch.device(device), getattr(torch, dtype or ("bfloat16" if native else "float32"))
+
+
+def open_model(name, modules, device, dtype):
+    """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer)."""
+    started = time.time()
+    if modules not in MODULES:
+        raise ValueError(f"--modules {modules} is not known; choose {', '.join(MODULES)}")
+    device, dtype = pick_device(device, dtype)
+    model, tokenizer = load(name, device, progress=partial(bar, desc="loading"),
+                            download_bar=lambda total: bar(
+        total=total, desc="downloading", unit="B", unit_scale=True))
+    wrap(model, MODULES[modules], progress=partial(bar, desc="decomposing"))
+    model.to(dtype)
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    print(
+        f"{name}: {size:.0f} M parameters on {device} in {str(dtype)[6:]}, ready in "
+        f"{time.time() - started:.0f} s")
+    return model, tokenizer
+
+
+def summary(problems, answers):
+    """The figures of one row of a table: accuracy with standard error and n, lenient accuracy, share of
+    finished."""
+    p, se = accuracy(answers)
+    lenient = [tasks.mentions_gold(problem, a.text) for problem, a in zip(problems, answers)]
+    return {"accuracy": p, "se": se, "n": len(answers),
+            "finished": sum(a.finished for a in answers) / len(answers),
+            "lenient": None if None in lenient else sum(lenient) / len(lenient)}
+
+
+def result_line(task, split, row, s):
+    lenient = "     -" if s["lenient"] is None else f"{100 * s['lenient']:5.1f} %"
+    return (f"{task:<15} {split:<8} {row:<18} {100 * s['accuracy']:5.1f} ± {100 * s['se']:3.1f} %   lenient "
+            f"{lenient}"
+            f"   finished {100 * s['finished']:5.1f} %   n {s['n']}")

@@ -1,0 +1,280 @@
+"""Our model, tokenizer, chat formats and speed against Hugging Face transformers, outside the suite.
+
+    pip install transformers tokenizers
+    # logits, greedy generation, chat formats, export
+    python tests/compare_transformers.py                    
+    python tests/compare_transformers.py --texts FOLDER       # token ids on 10,000 texts of jsonl files, too
+    python tests/compare_transformers.py --speed              # rollouts, five alternating pairs in each dtype
+    # a training step against bare forward + backward
+    python tests/compare_transformers.py --step             
+"""
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import tasks  # noqa: E402
+from checkpoint import DEFAULT_MODEL, fetch_default, load, write_hf  # noqa: E402
+from model import generate, pad  # noqa: E402
+from rl import accumulate_gradient, answer_logprobs, rollout  # noqa: E402
+from svf import MODULES, ones, using, wrap  # noqa: E402
+
+PROMPTS = ["Hi", "What is the capital of France?", "Name three fruits.", "Write one line about the sea.",
+           "What is 12 times 3?", "Say hello in Spanish.", "def f(x):\n    return",
+           "List the days of the week."]
+
+
+def report(what, value, limit):
+    print(f"{what:<66} {value:.2e}   limit {limit:.0e}   {'ok' if value <= limit else 'MISSED'}")
+
+
+def hf_logits(hf, rows):
+    """Logits of a ragged batch, padded on the left as transformers wants it; pads cut off again."""
+    longest = max(map(len, rows))
+    tokens = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        logits = hf(tokens, attention_mask=mask, position_ids=positions).logits
+    return [logits[i, longest - len(row):] for i, row in enumerate(rows)]
+
+
+def difference(model, hf, rows):
+    with torch.no_grad():
+        ours = model(pad(rows, "cpu")[0])
+    return max((ours[i, :len(row)] - theirs).abs().max().item() for i,
+               (row, theirs) in enumerate(zip(rows, hf_logits(hf, rows))))
+
+
+def compare_random_models(folder):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    shape = dict(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=6,
+                 num_key_value_heads=2, intermediate_size=80, max_position_embeddings=512,
+                 initializer_range=0.2)
+    scaled = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                  original_max_position_embeddings=16, rope_theta=500000.0)
+    tokenizer = Tokenizer(models.BPE({chr(33 + i): i for i in range(90)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    cases = {"Llama": (LlamaForCausalLM, LlamaConfig(**shape)),
+             "Llama-3.1-scaled": (LlamaForCausalLM, LlamaConfig(**shape, rope_parameters=scaled)),
+             "Mistral": (MistralForCausalLM, MistralConfig(**shape, sliding_window=None))}
+    rows = [[5, 9, 80, 3, 2, 7], [7, 1], list(range(1, 61))]
+    for name, (kind, config) in cases.items():
+        torch.manual_seed(0)
+        hf = kind(config).float().eval()
+        hf.save_pretrained(folder / name)
+        tokenizer.save(str(folder / name / "tokenizer.json"))
+        model, _ = load(folder / name, "cpu")
+        report(f"random {name}: max |Δlogit|, float32, ragged batch of 3", difference(model, hf, rows), 1e-4)
+
+
+def compare_default_model(folder):
+    """The default model, exported by us and loaded by transformers."""
+    from transformers import LlamaForCausalLM
+    model, tokenizer = load(DEFAULT_MODEL, "cpu")
+    write_hf(model, folder / "default", {})
+    hf = LlamaForCausalLM.from_pretrained(folder / "default").float().eval()
+    prompts = [tokenizer.chat([{"role": "user", "content": text}]) for text in PROMPTS]
+    report("default model: max |Δlogit|, float32, 8 ragged prompts", difference(model, hf, prompts), 5e-4)
+    ours, _ = generate(model, prompts, max_new_tokens=40, stop_ids=tokenizer.stop_ids, temperature=0)
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    theirs = hf.generate(tokens, attention_mask=mask, max_new_tokens=40, do_sample=False, pad_token_id=0,
+                         eos_token_id=sorted(tokenizer.stop_ids))[:, longest:].tolist()
+    different = sum(row[:len(mine)] != mine for mine, row in zip(ours, theirs))
+    report("default model: greedy answers that differ, of 8", different, 0)
+
+    wrap(model, MODULES["all"])
+    z = {name: v + 0.05 * torch.randn_like(v) for name, v in ones(model).items()}
+    with using(model, z):
+        from svf import wrapped
+        write_hf(model, folder / "adapted", {f"{n}.weight": m.merged for n, m in wrapped(model).items()})
+        hf = LlamaForCausalLM.from_pretrained(folder / "adapted").float().eval()
+        report("an adapted model, exported: max |Δlogit|, float32", difference(model, hf, prompts), 1e-3)
+
+
+def gguf_tokenizer():
+    """The default model's tokenizer as its tokenizer.json describes it, and its chat template."""
+    from gguf import GGUFReader
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    fields = {key: field.contents() for key, field in GGUFReader(fetch_default(None)).fields.items()
+              if key.startswith("tokenizer")}
+    vocab = {token: i for i, token in enumerate(fields["tokenizer.ggml.tokens"])}
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    hf = Tokenizer(models.BPE(vocab, merges))
+    hf.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
+                                                pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    hf.decoder = decoders.ByteLevel()
+    hf.add_special_tokens([t for t, kind in zip(fields["tokenizer.ggml.tokens"],
+                                                fields["tokenizer.ggml.token_type"])
+                           if kind == 3])
+    return hf, fields["tokenizer.chat_template"]
+
+
+LLAMA3 = ("{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
+          "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
+          "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if "
+          "add_generation_prompt %}"
+          "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
+MISTRAL = ("{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+           "{{ '[INST] ' + message['content'] + '[/INST]' }}{% else %}{{ ' ' + message['content'] + "
+           "eos_token }}"
+           "{% endif %}{% endfor %}")
+
+
+def compare_chat_formats(folder):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    turns = [{"role": "user", "content": "Hi there, 12 apples?"}, {"role": "assistant", "content": "Yes."},
+             {"role": "user", "content": "  Why\n so?"}]
+    hf, template = gguf_tokenizer()
+    _, ours = load(DEFAULT_MODEL, "cpu")
+    cases = {"ChatML": (hf, template, ours, "<|im_start|>", [
+                        {"role": "system", "content": "Be brief."}, *turns])}
+
+    from conftest import random_state, write_meta
+    _, ours = load(write_meta(folder / "llama3", [random_state()]), "cpu")
+    from tokenizer import byte_of_character
+    llama = Tokenizer(models.BPE({c: b for c, b in byte_of_character().items()}, []))
+    llama.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    llama.add_special_tokens(sorted(ours.specials, key=ours.specials.get))
+    cases["Llama-3"] = (llama, LLAMA3, ours, "<|begin_of_text|>", turns)
+
+    specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
+    letters = sorted(set("▁Hitherapls12,?Yes.Wy\nso"))
+    mistral = Tokenizer(models.BPE({t: i for i, t in enumerate(specials + letters)}, [], unk_token="<unk>"))
+    mistral.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    mistral.add_special_tokens(specials)
+    mistral.save(str(folder / "mistral.json"))
+    from tokenizer import from_hf
+    cases["Mistral"] = (mistral, MISTRAL, from_hf(folder / "mistral.json"), "<s>", turns)
+    for name, (hf, template, ours, bos, messages) in cases.items():
+        theirs = PreTrainedTokenizerFast(
+            tokenizer_object=hf, chat_template=template, bos_token=bos, eos_token="</s>")
+        text = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        wanted = theirs(text, add_special_tokens=False)["input_ids"]
+        report(f"{name} chat format: ids differ from apply_chat_template's", ours.chat(messages) != wanted, 0)
+
+
+def compare_token_ids(folder, n=10_000):
+    texts = [str(value) for path in sorted(Path(folder).glob("*.jsonl")) for line in open(path,
+                                                                                          encoding="utf-8")
+             for value in json.loads(line).values() if isinstance(value, str)]
+    texts = texts[::max(1, len(texts) // n)][:n]
+    hf, _ = gguf_tokenizer()
+    hf.encode_special_tokens = True
+    _, ours = load(DEFAULT_MODEL, "cpu")
+    different = sum(ours.encode(text) != hf.encode(text, add_special_tokens=False).ids for text in texts)
+    report(f"token ids differ, of {len(texts)} texts", different, 0)
+
+
+def compare_speed(folder, pairs=5):
+    """Rollouts of 64 math prompts, at most 96 new tokens, temperature 1, against transformers' generate."""
+    from transformers import LlamaForCausalLM
+    model, tokenizer = load(DEFAULT_MODEL, "cpu")
+    write_hf(model, folder / "speed", {})
+    task = tasks.get_task("math")
+    problems = task.problems("train", 64, 0)
+    prompts = [tokenizer.chat([{"role": "system", "content": task.system},
+                               {"role": "user", "content": p.prompt}],
+                              p.prefill) for p in problems]
+    for dtype, wanted in ((torch.bfloat16, 1.3), (torch.float32, 1.1)):
+        model.to(dtype)
+        hf = LlamaForCausalLM.from_pretrained(folder / "speed", dtype=dtype).eval()
+
+        def ours(rows, drop=True, stop=tokenizer.stop_ids):
+            ids, _ = generate(model, rows, max_new_tokens=96, stop_ids=stop,
+                              temperature=1.0, drop_finished=drop)
+            return sum(map(len, ids))
+
+        def theirs(rows, stop=tokenizer.stop_ids):
+            longest = max(map(len, rows))
+            tokens = torch.tensor([[0] * (longest - len(p)) + p for p in rows])
+            mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in rows])
+            out = hf.generate(tokens, attention_mask=mask, max_new_tokens=96, do_sample=True, temperature=1.0,
+                              top_k=0, top_p=1.0, pad_token_id=0, eos_token_id=sorted(stop) or None)[:,
+                                                                                                     longest:]
+            return sum(next((i + 1 for i, t in enumerate(row) if t in stop),
+                            len(row)) for row in out.tolist())
+        for what, rows, how in (("64 rows, natural stops", prompts, {}),
+                                ("64 rows, all kept to the end", prompts, {"drop": False, "stop": set()}),
+                                ("batch 1, natural stop", prompts[:1], {})):
+            rates, hf_rates = [], []
+            for _ in range(pairs):
+                for run, into in ((lambda: ours(rows, **how), rates),
+                                  (lambda: theirs(rows, **{k: v for k, v in how.items() if k == "stop"}),
+                                   hf_rates)):
+                    started = time.perf_counter()
+                    tokens = run()
+                    into.append(tokens / (time.perf_counter() - started))
+            a, b = statistics.median(rates), statistics.median(hf_rates)
+            print(f"{str(dtype)[6:]:<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: {a / b:.2f} "
+                  f"times"
+                  + (f"   (aim {wanted})" if "natural stops" in what else ""), flush=True)
+
+
+def compare_step(rounds=3):
+    """A training step on 64 rollouts, its merge included, against forward + backward of the bare model."""
+    model, tokenizer = load(DEFAULT_MODEL, "cpu")
+    wrap(model, MODULES["all"])
+    model.to(torch.bfloat16)
+    task = tasks.get_task("math")
+    batch = rollout(model, tokenizer, task, task.problems("train", 64, 0), temperature=0.7,
+                    generator=torch.Generator().manual_seed(0))
+    for i, answer in enumerate(batch):
+        answer.r = 1 if i % 3 else -1
+
+    def bare():
+        """The same tokens through the frozen model, the embedding's output requiring grad."""
+        hook = model.tok_embeddings.register_forward_hook(lambda module, args, out: out.requires_grad_())
+        rows = sorted(batch, key=lambda a: len(a.prompt) + len(a.ids))
+        for i in range(0, 64, 16):
+            logp, _ = answer_logprobs(model, rows[i:i + 16], 0.7)
+            ids = torch.tensor([t for a in rows[i:i + 16] for t in a.ids])
+            (-logp.gather(1, ids[:, None]).sum()).backward()
+        hook.remove()
+
+    def step(lam):
+        z = {name: v.requires_grad_() for name, v in ones(model).items()}
+        with using(model, z):
+            accumulate_gradient(model, batch, temperature=0.7, lam=lam, micro_batch=16)
+
+    runs = {"bare": bare, "λ = 0": lambda: step(0.0), "λ > 0": lambda: step(0.1)}
+    seconds = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    median = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    print(f"bare forward + backward {median['bare']:.1f} s; a step with λ = 0 is "
+          f"{median['λ = 0'] / median['bare']:.2f} "
+          f"times that (limit 1.7), with λ > 0 {median['λ > 0'] / median['bare']:.2f} times (limit 2.4)")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--texts", default="")
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--step", action="store_true")
+    flags = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parent))
+    with tempfile.TemporaryDirectory() as name:
+        if flags.speed:
+            compare_speed(Path(name))
+        elif flags.step:
+            compare_step()
+        else:
+            compare_random_models(Path(name))
+            compare_default_model(Path(name))
+            compare_chat_formats(Path(name))
+            if flags.texts:
+                compare_token_ids(flags.texts)

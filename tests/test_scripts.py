@@ -1,0 +1,153 @@
+"""pytest tests/test_scripts.py: the scripts as a user meets them, on the tiny model; and a README that stays
+true."""
+import ast
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ["train.py", "sample.py", "eval.py"]
+
+
+def command(script, *flags):
+    return [sys.executable, str(ROOT / script), *map(str, flags)]
+
+
+def run(script, *flags, cwd=ROOT):
+    return subprocess.run(command(script, *flags), cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("script, flags, named", [
+    ("train.py", ["--task", "mth"], "no task is named 'mth'"),
+    ("train.py", ["--task", "gsm8k", "--data", "/nowhere"], "gsm8k_train.jsonl"),
+    ("train.py", ["--model", "/nowhere"], "/nowhere does not exist"),
+    ("train.py", ["--device", "tpu"], "--device tpu"),
+    ("train.py", ["--dtype", "float16"], "--dtype float16"),
+    ("train.py", ["--modules", "none"], "--modules none"),
+    ("train.py", ["--resume"], "nothing to resume"),
+    ("sample.py", ["--adapt", "magic"], "--adapt magic"),
+    ("eval.py", ["--table", "all"], "--table all"),
+])
+def test_a_wrong_input_is_one_sentence_and_exit_code_2(tmp_path, script, flags, named):
+    done = run(script, *flags, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and named in done.stderr
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_names_every_flag_and_every_flag_is_used(script):
+    source = (ROOT / script).read_text()
+    done = run(script, "--help")
+    config = next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Config")
+    for field in config.body:
+        assert field.target.id.replace("_", "-") in done.stdout
+        assert f"config.{field.target.id}" in source + \
+            (ROOT / "sample.py").read_text(), f"{field.target.id} is dead"
+
+
+def train_flags(model, out):
+    return ["--model", model, "--task", "reasoning", "--out", out, "--steps", "6", "--rollouts", "16", "--lr",
+            "0.01", "--dtype", "float32"]
+
+
+def test_a_killed_run_resumes_to_the_same_expert_bit_for_bit(tiny_folder, tmp_path):
+    whole = run("train.py", *train_flags(tiny_folder, tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    child = subprocess.Popen(command("train.py", *train_flags(tiny_folder, tmp_path / "killed")),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "killed" / "log.jsonl"
+    while child.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 4):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "killed" / "reasoning.safetensors").exists()
+    again = run("train.py", *train_flags(tiny_folder, tmp_path / "killed"))
+    assert again.returncode == 2 and "--resume" in again.stderr
+    changed = run("train.py", *train_flags(tiny_folder, tmp_path / "killed"), "--resume", "--seed", "5")
+    assert changed.returncode == 2 and "seed = 0" in changed.stderr
+    resumed = run("train.py", *train_flags(tiny_folder, tmp_path / "killed"), "--resume")
+    assert resumed.returncode == 0 and "going on after step" in resumed.stdout
+    states = []
+    for name in ("whole", "killed"):
+        import torch
+        states.append(torch.load(tmp_path / name / "state.pt", weights_only=True)["state"])
+        steps = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        assert [s["step"] for s in steps if "step" in s] == list(
+            range(len([s for s in steps if "step" in s])))
+    for key in ("z", "best"):
+        assert all(torch.equal(states[0][key][n], states[1][key][n]) for n in states[0][key])
+    assert "python sample.py" in whole.stdout and (tmp_path / "whole" / "reasoning.safetensors").exists()
+
+
+def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, tmp_path):
+    child = subprocess.Popen(command("train.py", *train_flags(tiny_folder, tmp_path / "run")),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "run" / "state.pt"
+    while child.poll() is None and not state.exists():
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said
+    assert run("train.py", *train_flags(tiny_folder, tmp_path / "run"), "--resume").returncode == 0
+
+
+def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path):
+    from conftest import random_z
+    from checkpoint import load, save_expert
+    from svf import MODULES, wrap
+    model, _ = load(tiny_folder, "cpu")
+    z = random_z(wrap(model, MODULES["all"]), size=0.5)
+    save_expert(tmp_path / "math.safetensors", z, {
+        "fingerprint": model.fingerprint, "base": "tiny", "kind": "task", "task": "math", "example": "1 + 1?",
+        "system": "Add.", "prefill": "Sum:"})
+    common = ["--model", tiny_folder, "--experts", tmp_path, "--max-new-tokens", "5", "--dtype", "float32"]
+    done = run("sample.py", "2 + 2?", "--expert", "math", "--compare", *common)
+    assert done.returncode == 0, done.stderr
+    assert "[1.00 math]\nSum:" in done.stdout and "the base model: Sum:" in done.stdout
+    cem = run("sample.py", "--adapt", "cem", "--task", "reasoning_hard",
+              "--generations", "2", "--n", "8", *common)
+    assert cem.returncode == 0 and "adapted" in cem.stdout and re.search(
+        r"math +\d\.\d\d", cem.stdout), cem.stderr
+    missing = run("sample.py", "hi", "--expert", "nobody", *common)
+    assert missing.returncode == 2 and "nobody" in missing.stderr
+
+
+# -- the README ----------------------------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_command_of_the_readme_names_a_script_and_flags_that_exist():
+    commands = re.findall(r"python ((?:tests/)?\w+\.py)([^\n`#|]*)", README)
+    assert {script for script, _ in commands} >= set(SCRIPTS)
+    for script, rest in commands:
+        assert (ROOT / script).exists(), script
+        known = (ROOT / script).read_text().replace("_", "-")
+        for flag in re.findall(r"--([\w-]+)", rest):
+            assert re.search(rf"\b{flag}\b", known) or flag == "help", f"{script} --{flag}"
+
+
+def test_the_line_counts_of_the_readme_are_true_within_15_percent():
+    counts = re.findall(r"\[`(\w+\.py)`\]\(\1\) \| (\d+)", README)
+    assert len(counts) >= 10
+    for file, said in counts:
+        actual = len((ROOT / file).read_text().splitlines())
+        assert abs(actual - int(said)) <= 0.15 * actual, (file, said, actual)
+
+
+def test_no_line_is_longer_than_110_characters_and_each_has_one_statement():
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("tests/*.py")]:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert len(line) <= 120, f"{path.name}:{number}"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            for body in (getattr(node, "body", None), getattr(node, "orelse", None)):
+                if isinstance(body, list):
+                    lines = [statement.lineno for statement in body]
+                    assert len(set(lines)) == len(lines), f"{path.name}:{lines}"
