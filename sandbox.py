@@ -65,8 +65,8 @@ def give_up(exit=os._exit):
         if callable(getattr(os, name, None)) and not isinstance(getattr(os, name), type):
             setattr(os, name, die)
             setattr(sys.modules["posix"], name, die)
-    allowed = ("compile", "exec", "object.__", "code.__new__", "function.__new__", "sys._getframe", "cpython.",
-               "builtins.id", "builtins.input", "time.sleep", "array.__new__", "sys.excepthook",
+    allowed = ("compile", "exec", "object.__", "code.__new__", "function.__new__", "sys._getframe",
+               "cpython.", "builtins.id", "builtins.input", "time.sleep", "array.__new__", "sys.excepthook",
                "sys.unraisablehook")
     def hook(event, args):
         if event == "import":

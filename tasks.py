@@ -229,7 +229,8 @@ KINDS = {
     "colour": pools("red blue green yellow black white | purple pink brown gold | gray violet crimson "
                     "turquoise")}
 OPPOSITES = pools("hot-cold big-small fast-slow old-young happy-sad light-dark up-down hard-soft | "
-                  "early-late rich-poor loud-quiet full-empty | strong-weak deep-shallow near-far clean-dirty wide-narrow")
+                  "early-late rich-poor loud-quiet full-empty | "
+                  "strong-weak deep-shallow near-far clean-dirty wide-narrow")
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
