@@ -138,7 +138,7 @@ def answer_task(config, metadata, task, pick, ask):
         for row, answers in rows.items():
             print(
                 f"  {row:<8} {'right' if answers[i].r > 0 else 'wrong'}  "
-                f"{problem.prefill}{answers[i].text!r}")
+                f"{problem.prefill + answers[i].text!r}")
     for row, answers in rows.items():
         print(result_line(task.name, "test", row, summary(problems, answers)))
 

@@ -122,8 +122,8 @@ def main():
     train_expert(model, tokenizer, task, state, steps=config.steps, rollouts=config.rollouts, lr=config.lr,
                  temperature=config.temperature, lam=config.kl, micro_batch=config.micro_batch,
                  seed=config.seed, validate=lambda z: accuracy(greedy(z, val_problems, "validation"))[0],
-                 eval_every=EVAL_EVERY, patience=PATIENCE, logit_bias=logit_bias, on_token=lambda row,
-                 token: tokens.update(), on_step=on_step)
+                 eval_every=EVAL_EVERY, patience=PATIENCE, logit_bias=logit_bias, on_step=on_step,
+                 on_token=lambda row, token: tokens.update())
     tokens.close()
 
     path, kind = folder / f"{task.name}.safetensors", "dispatch" if config.task == "dispatch" else "task"
@@ -138,18 +138,17 @@ def main():
     for split in task.splits[2:]:
         problems = task.problems(split, N_TEST, TEST_SEED)
         answers = {row: greedy(z, problems, f"{row}, {split}")
-                               for row, z in (("base", {}), ("expert", state["best"]))}
+                   for row, z in (("base", {}), ("expert", state["best"]))}
         for row in answers:
             result = summary(problems, answers[row])
             print(result_line(task.name, split, row, result), flush=True)
             write({"task": task.name, "split": split, "row": row, **result})
     for problem, before, after in list(zip(problems, answers["base"], answers["expert"]))[:4]:
-        print(f"\n  {problem.prompt}   ({problem.gold.strip()})\n  base:   {problem.prefill}{before.text!r}"
-              f"\n  expert: {problem.prefill}{after.text!r}")
+        print(f"\n  {problem.prompt}   ({problem.gold.strip()})\n  base:   {problem.prefill + before.text!r}"
+              f"\n  expert: {problem.prefill + after.text!r}")
     use = "python sample.py --adapt classifier" if kind == "dispatch" else f"python sample.py --expert {path}"
-    print(
-        f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n  {use} "
-        f"{example.splitlines()[-1]!r}")
+    print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n"
+          f"  {use} {example.splitlines()[-1]!r}")
 
 
 if __name__ == "__main__":
