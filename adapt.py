@@ -1,5 +1,4 @@
-"""Self-adaptation (Transformer², section 3.2, appendix A.4): a first pass finds a mixture, a second pass
-answers.
+"""Self-adaptation (Transformer², section 3.2, A.4): a first pass finds a mixture, a second pass answers.
 
 (A) prompt: the model is asked which expert a request needs. (B) classifier: the same question under an expert
 z_c trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches the weights α on examples with
@@ -26,13 +25,11 @@ def dispatch_options(experts, metadata):
 
 @torch.no_grad()
 def calibrated_bias(model, tokenizer, options):
-    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens, and there minus
-    the mean log-probability under the base model after requests that say nothing. ValueError if two names
-    begin alike."""
+    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens, there minus the mean
+    log-probability that the base model gives them after requests that say nothing."""
     first = [tokenizer.encode(" " + option["task"])[0] for option in options]
     if len(set(first)) < len(first):
-        raise ValueError(
-            f"two of {', '.join(o['task'] for o in options)} begin with the same token; rename one")
+        raise ValueError(f"two of {[o['task'] for o in options]} begin with the same token; rename one")
     device = model.tok_embeddings.weight.device
     tokens, lengths = pad([dispatch_ids(tokenizer, options, text) for text in CONTENT_FREE], device)
     with using(model, {}):
@@ -98,9 +95,8 @@ def few_shot_fitness(model, tokenizer, experts, task, shots):
 
 
 def dressed(problem, mixture, metadata):
-    """The problem under the system prompt and prefill of the one expert it goes to; unchanged for a mix or
-    "other". A prefill that begins with the expert's, such as a function's signature behind "```python",
-    stays."""
+    """The problem under the system prompt and prefill of the one expert it goes to; a mix or "other" changes
+    nothing, and a prefill that begins with the expert's (a signature behind "```python") stays."""
     expert = metadata.get(next(iter(mixture))) if len(mixture) == 1 else None
     if expert is None:
         return problem

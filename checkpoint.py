@@ -1,5 +1,4 @@
-"""Real checkpoints from disk: Meta folders, Hugging Face folders of Llama and Mistral, GGUF, and the default
-model.
+"""Real checkpoints from disk: Meta and Hugging Face folders, GGUF, the default model; and experts.
 
 Every reader gives the same two things: ModelArgs, and {Meta's weight name: a function that reads it}. `load`
 builds the model without memory (meta device), reads one tensor at a time by memory map straight to its

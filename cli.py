@@ -1,7 +1,6 @@
-"""What every script does before its own work: flags from a dataclass, device and dtype, the model; and what
-it prints.
+"""What every script does first: flags from a dataclass, device and dtype, the model; and how results print.
 
-Here, and in the scripts, are all flags, printing and defaults; the files that these import have none.
+All flags, printing and defaults are here and in the scripts; the files that these import have none.
 """
 import argparse
 import sys
@@ -23,8 +22,7 @@ bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent whe
 
 
 def parse_flags(Config, doc):
-    """One flag for each field of the dataclass: its default, and its comment as help. `prompt` is
-    positional."""
+    """A flag for each field of the dataclass, its comment as help; a field named prompt is positional."""
     lines = Path(sys.modules[Config.__module__].__file__).read_text(encoding="utf-8").splitlines()
     comment = {line.split(":")[0].strip(): line.partition("  # ")[2] for line in lines if "  # " in line}
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,7 +56,7 @@ def pick_device(device, dtype):
         raise ValueError(f"--device {device} is not available here; there is {', '.join(there)}")
     if dtype not in ("", "float32", "bfloat16"):
         raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
-    cpu = torch.cpu.get_capabilities()
+    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in older torch
     native = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "mps": False,
               "cpu": any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))}[device.split(":")[0]]
     return torch.device(device), getattr(torch, dtype or ("bfloat16" if native else "float32"))

@@ -1,7 +1,6 @@
-"""The accuracy tables of the README, one command a table, with n, standard error and seed; a jsonl beside
-them.
+"""The accuracy tables of the README, one command each, with n, standard error and seed; also as jsonl.
 
-    python eval.py --table format       # the base model with a good one-line instruction: what is only format?
+    python eval.py --table format       # the base model with a one-line instruction: what is only format?
     python eval.py --table unseen       # every strategy on tasks that no expert was trained on
     python eval.py --table trained      # the same on test problems of the experts' own tasks
     python eval.py --table dispatch     # which expert prompt and classifier choose: a confusion matrix
@@ -120,7 +119,7 @@ def accuracy_table(config, model, tokenizer, experts, metadata, names):
 
 
 def format_table(config, model, tokenizer, names):
-    """The base model under the one-line instruction that validation likes best, on held-out and test problems."""
+    """The base model under the one-line instruction that validation likes best."""
     for name in names:
         task = tasks.get_task(name, config.data)
 
@@ -167,7 +166,8 @@ def main():
         raise ValueError(f"--table {config.table} is not known; choose format, unseen, trained or dispatch")
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     if config.table == "format":
-        return format_table(config, model, tokenizer, config.tasks.split(",") if config.tasks else INSTRUCTIONS)
+        names = config.tasks.split(",") if config.tasks else list(INSTRUCTIONS)
+        return format_table(config, model, tokenizer, names)
     experts, metadata = load_experts(Path(config.experts), model)
     if config.table == "dispatch":
         confusion_table(config, model, tokenizer, experts, metadata)

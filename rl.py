@@ -10,7 +10,7 @@ nothing is
 3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
 position;
    it leaves out the gradient through the positions visited. π_1 is the same model at z = 1: no second copy.
-4. b is the batch mean: the gradient stays unbiased since E[∇ log π] = 0 (but for a row's own share, 1/B).
+4. b is the batch mean: the gradient stays unbiased, since E[∇ log π] = 0 (but for a row's own share, 1/B).
 Without it,
    at 10 % right, nine answers in ten push their own tokens down and their noise drowns the tenth.
 """
@@ -36,8 +36,7 @@ class Answer:
 
 def rollout(model, tokenizer, task, problems, *, temperature, generator=None, logit_bias=None, on_token=None,
             on_keep=None):
-    """Prompt, generate and score: list[Problem] -> list[Answer]. One cut off at the cap earns −1: it
-    rambles."""
+    """Prompt, generate, score: list[Problem] -> list[Answer]. One cut off at the cap earns −1: it rambles."""
     prompts = []
     for p in problems:
         system = task.system if p.system is None else p.system
@@ -58,8 +57,7 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
 
 
 def evaluate(answer, problems, *, batch_size, on_rows=None):
-    """list[Answer] to all problems, in batches of prompts of like length, each by answer(indices) ->
-    list[Answer]."""
+    """list[Answer] to all problems, by answer(indices) -> list[Answer] for batches of like length."""
     order, answers = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt)), {}
     for start in range(0, len(order), batch_size):
         index = order[start:start + batch_size]
@@ -87,14 +85,12 @@ def answer_logprobs(model, answers, temperature, logit_bias=None):
 
 
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
-    """−J, a sum over rows: log π (N, V), sampled ids (N,), their rows (N,), r − b (B,), λ, log π_1 -> (loss,
-    KL)."""
+    """−J: log π (N, V), sampled ids (N,), their rows (N,), r − b (B,), λ, log π_1 (N, V) -> (loss, KL)."""
     chosen = logp.gather(1, ids[:, None])[:, 0]  # (N,)
     loss = -(chosen * advantages[rows]).sum()  # −Σ_rows (r − b) Σ_t log π_z(ŷ_t)
     if ref_logp is None:
         return loss, torch.zeros(())
-    # where both say 0 (a logit bias of −∞) nothing is added, and not 0 · (∞ − ∞)
-    # Σ_t Σ_v π_z log(π_z / π_1)
+    # Σ_t Σ_v π_z log(π_z / π_1); where both are 0 (a logit bias of −∞), 0 and not 0 · (∞ − ∞)
     kl = (logp.exp() * torch.where(logp > -torch.inf, logp - ref_logp, 0.0)).sum()
     return loss + lam * kl, kl.detach()
 
@@ -102,8 +98,7 @@ def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
 def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_bias=None):
     """−dJ/dz of all answers into z.grad, within `using(model, z)` -> mean KL of an answer."""
     n, baseline, kl_sum = len(answers), sum(a.r for a in answers) / len(answers), 0.0
-    # like lengths together: little padding
-    answers = sorted(answers, key=lambda a: len(a.prompt) + len(a.ids))
+    answers = sorted(answers, key=lambda a: len(a.prompt) + len(a.ids))  # like lengths: little padding
     for start in range(0, n, micro_batch):
         part, ref_logp = answers[start:start + micro_batch], None
         if lam > 0:
@@ -120,16 +115,14 @@ def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_
 
 def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperature, lam, micro_batch, seed,
                  validate, eval_every, patience, logit_bias=None, on_token=None, on_step=None):
-    """REINFORCE on z up to `steps`, the best by validate(z) -> accuracy in state["best"]. An empty state
-    begins at 1.
+    """REINFORCE on z from `state` ({} begins at 1) to `steps`; the best by validate(z) is state["best"].
 
     Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state
     ends bit for bit where an uninterrupted run does. on_step(state, metrics) follows every step. Stops early
     after `patience` validations without a better one.
     """
     z = {name: v.clone().requires_grad_() for name, v in state.get("z", ones(model)).items()}
-    # decay pulls to 0, and the base is at 1
-    optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)  # decay pulls to 0; the base is at 1
     if state:
         optimizer.load_state_dict(state["optimizer"])
     for step in range(state.get("step", -1) + 1, steps + 1):
@@ -151,18 +144,17 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
             optimizer.zero_grad()
             flat = torch.cat([v.detach() for v in z.values()])
             if (flat.abs() < 1e-3).any():
-                raise ValueError(
-                    f"in step {step} a z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
-            metrics |= {"right": accuracy(answers)[0],
+                raise ValueError(f"step {step} brought a z within 0.001 of 0, where dz is 0/0; lower --lr")
+            metrics |= {"right": accuracy(answers)[0], "kl": kl, "grad_norm": grad_norm,
                         "finished": sum(a.finished for a in answers) / rollouts,
-                        "tokens": sum(len(a.ids) for a in answers) / rollouts, "kl": kl,
-                        "grad_norm": grad_norm, "z_change": (flat - 1).square().mean().sqrt().item()}
-        state.update(step=step, z={k: v.detach().clone()
-                     for k, v in z.items()}, optimizer=optimizer.state_dict())
+                        "tokens": sum(len(a.ids) for a in answers) / rollouts,
+                        "z_change": (flat - 1).square().mean().sqrt().item()}
+        now = {name: v.detach().clone() for name, v in z.items()}
+        state.update(step=step, z=now, optimizer=optimizer.state_dict())
         if step % eval_every == 0 or step == steps:
-            metrics["val_accuracy"] = validate(state["z"])
-            if metrics["val_accuracy"] > state.get("best_accuracy", -1.0):
-                state.update(best=state["z"], best_step=step, best_accuracy=metrics["val_accuracy"])
+            p = metrics["val_accuracy"] = validate(now)
+            if p > state.get("best_accuracy", -1.0):
+                state.update(best=now, best_step=step, best_accuracy=p)
         if on_step is not None:
             on_step(state, metrics)
     return state

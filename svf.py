@@ -97,15 +97,14 @@ def wrap(model, names, progress=iter, basis_of=decompose):
 
     Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
     """
-    linears = [(n, m) for n, m in model.named_modules() if isinstance(
-        m, nn.Linear) and n.split(".")[-1] in names]
+    linears = [(name, module) for name, module in model.named_modules()
+               if isinstance(module, nn.Linear) and name.split(".")[-1] in names]
     if not linears:
         raise ValueError(f"nothing to wrap: no nn.Linear of this model is named {' or '.join(names)}")
     model.requires_grad_(False)
     for name, linear in progress(linears):
         if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
-            raise ValueError(
-                f"{name} was cast to {linear.weight.dtype} before it was decomposed; wrap, then cast")
+            raise ValueError(f"{name} was cast to {linear.weight.dtype} already; wrap the model, then cast it")
         model.set_submodule(name, SVFLinear(linear, basis_of(linear.weight.data).to(linear.weight)))
     return model
 
@@ -121,8 +120,7 @@ def ones(model):
 
 @contextmanager
 def using(model, z):
-    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; a weight not named is
-    base.
+    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; weights not named are base.
 
     After it, whatever happened, the model is what it was, bit for bit; blocks nest. Yields the function by
     which rows of z follow rows that leave the batch: `with using(model, z) as keep: generate(…,
@@ -151,8 +149,7 @@ def using(model, z):
 
 
 def mix(experts, mixtures, normalize=False):
-    """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k with the base model as one more expert of weight 1 −
-    Σα.
+    """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k, the base being one more expert of weight 1 − Σα.
 
     experts {name: {weight name: z}}; one mixture {name: α} for all rows -> z of shape (r,), or a list with
     one for each row -> (B, 1, r). normalize=True divides α by Σα, which makes it the paper's formula.
@@ -163,8 +160,7 @@ def mix(experts, mixtures, normalize=False):
     rows = mixtures if isinstance(mixtures, list) else [mixtures]
     unknown = set().union(*rows) - experts.keys() - {"other"}
     if unknown:
-        raise ValueError(
-            f"no expert is named {', '.join(sorted(unknown))}; at hand: {', '.join(sorted(experts))}")
+        raise ValueError(f"no expert is named {', '.join(sorted(unknown))}; there is {', '.join(experts)}")
     alpha = torch.tensor([[float(row.get(k, 0)) for k in experts] for row in rows])  # (B, K)
     alpha = alpha / alpha.sum(dim=1, keepdim=True) if normalize else alpha
     if not alpha.isfinite().all():

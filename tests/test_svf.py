@@ -110,7 +110,7 @@ def test_a_z_for_an_unknown_weight_is_an_error(tiny):
 def test_modules_choose_what_is_wrapped_and_a_cast_model_is_refused(tiny_folder):
     count = {name: len(wrapped(wrap(load(tiny_folder, "cpu")[0], MODULES[name]))) for name in MODULES}
     assert count == {"attn": 8, "mlp": 6, "all": 14}
-    with pytest.raises(ValueError, match="wrap, then cast"):
+    with pytest.raises(ValueError, match="wrap the model, then cast"):
         wrap(load(tiny_folder, "cpu")[0].to(torch.bfloat16), MODULES["all"])
 
 
