@@ -25,8 +25,8 @@ def dispatch_options(experts, metadata):
 
 @torch.no_grad()
 def calibrated_bias(model, tokenizer, options):
-    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens, there minus the mean
-    log-probability that the base model gives them after requests that say nothing."""
+    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens; there, minus the
+    mean log-probability that the base model gives them after requests that say nothing."""
     first = [tokenizer.encode(" " + option["task"])[0] for option in options]
     if len(set(first)) < len(first):
         raise ValueError(f"two of {[o['task'] for o in options]} begin with the same token; rename one")

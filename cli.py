@@ -68,21 +68,19 @@ def open_model(name, modules, device, dtype):
     if modules not in MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(MODULES)}")
     device, dtype = pick_device(device, dtype)
-    model, tokenizer = load(name, device, progress=partial(bar, desc="loading"),
-                            download_bar=lambda total: bar(
-        total=total, desc="downloading", unit="B", unit_scale=True))
+    model, tokenizer = load(
+        name, device, progress=partial(bar, desc="loading"),
+        download_bar=lambda total: bar(total=total, desc="downloading", unit="B", unit_scale=True))
     wrap(model, MODULES[modules], progress=partial(bar, desc="decomposing"))
     model.to(dtype)
     size = sum(p.numel() for p in model.parameters()) / 1e6
-    print(
-        f"{name}: {size:.0f} M parameters on {device} in {str(dtype)[6:]}, ready in "
-        f"{time.time() - started:.0f} s")
+    seconds = time.time() - started
+    print(f"{name}: {size:.0f} M parameters on {device} in {str(dtype)[6:]}, ready in {seconds:.0f} s")
     return model, tokenizer
 
 
 def summary(problems, answers):
-    """The figures of one row of a table: accuracy with standard error and n, lenient accuracy, share of
-    finished."""
+    """One row of a table: accuracy with standard error and n, lenient accuracy, share of finished answers."""
     p, se = accuracy(answers)
     lenient = [tasks.mentions_gold(problem, a.text) for problem, a in zip(problems, answers)]
     return {"accuracy": p, "se": se, "n": len(answers),
@@ -92,6 +90,5 @@ def summary(problems, answers):
 
 def result_line(task, split, row, s):
     lenient = "     -" if s["lenient"] is None else f"{100 * s['lenient']:5.1f} %"
-    return (f"{task:<15} {split:<8} {row:<18} {100 * s['accuracy']:5.1f} ± {100 * s['se']:3.1f} %   lenient "
-            f"{lenient}"
-            f"   finished {100 * s['finished']:5.1f} %   n {s['n']}")
+    return (f"{task:<15} {split:<8} {row:<18} {100 * s['accuracy']:5.1f} ± {100 * s['se']:3.1f} %   "
+            f"lenient {lenient}   finished {100 * s['finished']:5.1f} %   n {s['n']}")

@@ -64,9 +64,9 @@ def search_mixture(config, model, tokenizer, experts, task, shots):
         return adapt.few_shot_fitness(model, tokenizer, experts, task, shots)
     started = time.time()
     fitness(replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
+    seconds = (time.time() - started) * task.max_new_tokens / 4
     print(f"cem on {len(shots)} examples of {task.name}: {config.generations} generations of "
-          f"{POPULATION * len(shots)} "
-          f"answers, at most {(time.time() - started) * task.max_new_tokens / 4:.0f} s each")
+          f"{POPULATION * len(shots)} answers, at most {seconds:.0f} s each")
     with bar(desc="generations", total=config.generations) as progress:
         alpha, score = adapt.cem(fitness(task), len(experts), population=POPULATION, elites=ELITES,
                                  generations=config.generations, on_generation=lambda _: progress.update(),
@@ -81,13 +81,11 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
     """The strategy as a function: problems -> one mixture each."""
     if config.adapt in ("prompt", "classifier"):
         if config.adapt == "classifier" and not experts["dispatch"]:
-            raise ValueError(
-                f"no dispatch expert in {config.experts}; train one: python train.py --task dispatch")
+            raise ValueError(f"no dispatch expert in {config.experts}; train it: python train.py --task dispatch")
         z_c = next(iter(experts["dispatch"].values())) if config.adapt == "classifier" else {}
         options = adapt.dispatch_options(experts, metadata)
         bias = adapt.calibrated_bias(model, tokenizer, options)
-        return lambda problems: adapt.dispatch(model, tokenizer, options, bias, [p.prompt for p in problems],
-                                               z_c)
+        return lambda asked: adapt.dispatch(model, tokenizer, options, bias, [p.prompt for p in asked], z_c)
     mixture = {Path(config.expert).stem: 1.0} if config.expert else {"other": 1.0}
     if config.adapt == "cem":
         shots = task.problems("val", config.shots, config.seed)
@@ -111,8 +109,7 @@ class Stream:
 
 def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
     """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
-    plain = tasks.Task("chat", "", "", "", config.max_new_tokens,
-                       None, lambda problems, texts: [1] * len(texts))
+    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda problems, texts: [1] * len(texts))
     problem = tasks.Problem(prompt, task.prefill if task else "", "", system=task and task.system)
     [mixture] = pick([problem])
     problem = adapt.dressed(problem, mixture, metadata)
@@ -136,9 +133,8 @@ def answer_task(config, metadata, task, pick, ask):
     for i, problem in enumerate(problems[:4]):
         print(f"\n{problem.prompt}   ({problem.gold.strip()})")
         for row, answers in rows.items():
-            print(
-                f"  {row:<8} {'right' if answers[i].r > 0 else 'wrong'}  "
-                f"{problem.prefill + answers[i].text!r}")
+            verdict = "right" if answers[i].r > 0 else "wrong"
+            print(f"  {row:<8} {verdict}  {problem.prefill + answers[i].text!r}")
     for row, answers in rows.items():
         print(result_line(task.name, "test", row, summary(problems, answers)))
 
@@ -162,8 +158,8 @@ def main():
     ask = partial(adapt.second_pass, model, tokenizer, experts["task"], temperature=0)
     if config.export:
         with using(model, mix(experts["task"], pick([tasks.Problem(config.prompt, "", "")])[0])):
-            print(write_hf(model, config.export, {
-                  f"{n}.weight": m.merged for n, m in wrapped(model).items()}))
+            merged = {f"{name}.weight": module.merged for name, module in wrapped(model).items()}
+            print(write_hf(model, config.export, merged))
     elif task and not config.prompt and not config.examples:
         answer_task(config, metadata, task, pick, ask)
     else:

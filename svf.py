@@ -104,7 +104,7 @@ def wrap(model, names, progress=iter, basis_of=decompose):
     model.requires_grad_(False)
     for name, linear in progress(linears):
         if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
-            raise ValueError(f"{name} was cast to {linear.weight.dtype} already; wrap the model, then cast it")
+            raise ValueError(f"{name} was cast to {linear.weight.dtype}; wrap the model, then cast it")
         model.set_submodule(name, SVFLinear(linear, basis_of(linear.weight.data).to(linear.weight)))
     return model
 
@@ -120,7 +120,7 @@ def ones(model):
 
 @contextmanager
 def using(model, z):
-    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; weights not named are base.
+    """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; others are base.
 
     After it, whatever happened, the model is what it was, bit for bit; blocks nest. Yields the function by
     which rows of z follow rows that leave the batch: `with using(model, z) as keep: generate(…,

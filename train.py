@@ -58,8 +58,7 @@ def read_state(folder, config):
     saved = torch.load(path, weights_only=True) if config.resume else {"config": asdict(config), "state": {}}
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"][key] != value:
-            raise ValueError(
-                f"{folder} was started with {key} = {saved['config'][key]!r}; use the same flags")
+            raise ValueError(f"{folder} was started with {key} = {saved['config'][key]!r}; keep the flags")
     return saved["state"]
 
 
@@ -68,9 +67,8 @@ def step_line(m, config):
         return f"step   0/{config.steps} | the base model: {100 * m['val_accuracy']:.1f} % in validation"
     val = f" | val {100 * m['val_accuracy']:5.1f} %" if "val_accuracy" in m else ""
     return (f"step {m['step']:3d}/{config.steps} | right {100 * m['right']:5.1f} % | finished "
-            f"{100 * m['finished']:5.1f}"
-            f" % | {m['tokens']:5.1f} tokens | kl {m['kl']:6.4f} | grad {m['grad_norm']:6.2f} | rms z-1 "
-            f"{m['z_change']:.4f} | {m['seconds']:5.1f} s{val}")
+            f"{100 * m['finished']:5.1f} % | {m['tokens']:5.1f} tokens | kl {m['kl']:6.4f} | "
+            f"grad {m['grad_norm']:6.2f} | rms z-1 {m['z_change']:.4f} | {m['seconds']:5.1f} s{val}")
 
 
 def main():
