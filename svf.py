@@ -128,8 +128,7 @@ def using(model, z):
     """
     modules = wrapped(model)
     if z.keys() - modules.keys():
-        raise ValueError(
-            f"z names {sorted(z.keys() - modules.keys())[0]}, which is not wrapped in this model")
+        raise ValueError(f"z names {sorted(z.keys() - modules.keys())[0]}, which is not wrapped here")
     before = {name: (module.z, module.merged) for name, module in modules.items()}
 
     def keep(rows):
