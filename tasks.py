@@ -557,18 +557,18 @@ OTHER = [[
     "Invent a fairy tale in which {t} appears.", "Put '{t}' into {l} for me.", "Make up a riddle about {t}.",
     "What should I know before I paint a picture of {t}?", "Write a letter to my grandmother about {t}.",
 ]]
-THINGS = [part.strip().split(", ") for part in (
-    "a lazy cat, the sea, my garden, an old house, a rainy day, a small village, spring, the moon, a lost "
-    "key, a busy kitchen, winter evenings, a puppy, good coffee, a long journey, the forest | a quiet lake, "
-    "autumn leaves, a wooden boat, the night sky, a family dinner, a street market | a snowy mountain, a "
-    "brave sailor, summer rain, the old lighthouse, a friendly dragon, a red kite").split("|")]
+ADJECTIVES = pools("lazy old quiet busy small happy lost golden | sleepy empty wooden famous tiny | "
+                   "snowy brave friendly ancient crooked silver")
+NOUNS = pools("cat sea garden house village moon key kitchen puppy forest train teacher | "
+              "lake boat market dinner sky bridge | mountain sailor lighthouse dragon kite castle island baker")
 LANGUAGES = pools("French German Spanish Italian | Dutch Polish | Swedish Turkish")
 OTHER_EXPERT = {"task": "other", "example": "Write a short poem about the sea."}
 CONTENT_FREE = ("N/A", "", "Hello.")
 
 
 def make_other(rng, part, template):
-    slots = {"t": rng.choice(THINGS[part]), "l": rng.choice(LANGUAGES[part])}
+    thing = f"the {rng.choice(ADJECTIVES[part])} {rng.choice(NOUNS[part])}"
+    slots = {"t": thing, "l": rng.choice(LANGUAGES[part])}
     return Problem(fill(template, slots), "", "other")
 
 

@@ -87,7 +87,9 @@ def test_a_killed_run_resumes_to_the_same_expert_bit_for_bit(tiny_folder, tmp_pa
 
 def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, tmp_path):
     child = subprocess.Popen(command("train.py", *train_flags(tiny_folder, tmp_path / "run")),
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                             # a shell that started the tests in the background would have SIGINT ignored
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     state = tmp_path / "run" / "state.pt"
     while child.poll() is None and not state.exists():
         time.sleep(0.01)
