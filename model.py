@@ -241,7 +241,7 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
             if on_keep is not None:
                 on_keep(index)
             cache.keep(index)
-            rows, new, positions = [rows[i] for i in keep], new[index], positions[index]
+            rows, positions = [rows[i] for i in keep], positions[index]
         new = torch.tensor([[ids[row][-1]] for row in rows], device=device)  # (B, 1)
         past += 1
         h = model.hidden(new, cache, positions, past)[:, 0]

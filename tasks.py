@@ -560,7 +560,8 @@ OTHER = [[
 ADJECTIVES = pools("lazy old quiet busy small happy lost golden | sleepy empty wooden famous tiny | "
                    "snowy brave friendly ancient crooked silver")
 NOUNS = pools("cat sea garden house village moon key kitchen puppy forest train teacher | "
-              "lake boat market dinner sky bridge | mountain sailor lighthouse dragon kite castle island baker")
+              "lake boat market dinner sky bridge | "
+              "mountain sailor lighthouse dragon kite castle island baker")
 LANGUAGES = pools("French German Spanish Italian | Dutch Polish | Swedish Turkish")
 OTHER_EXPERT = {"task": "other", "example": "Write a short poem about the sea."}
 CONTENT_FREE = ("N/A", "", "Hello.")

@@ -97,6 +97,7 @@ class Tokenizer:
     def __init__(self, vocabulary, vocab_size):
         self.vocabulary = vocabulary
         self.specials = vocabulary.specials
+        self.special_ids = set(self.specials.values())
         self.encode = vocabulary.encode
         self.stop_ids = {i for text, i in self.specials.items() if text in STOPS}
         self.vocab_size = vocab_size
@@ -104,8 +105,7 @@ class Tokenizer:
     def decode(self, ids):
         """Text of the ids, without special tokens; ids of a vocabulary padded beyond the tokenizer give
         nothing."""
-        special = set(self.specials.values())
-        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in special])
+        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in self.special_ids])
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.

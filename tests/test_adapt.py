@@ -118,7 +118,8 @@ def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(fa
 def test_calibration_takes_the_models_leaning_out(real):
     """After requests that say nothing, every option's mean log-probability and its bias cancel."""
     model, tokenizer = real
-    options = [{"task": n, "example": get_task(n).problems("train", 1, 0)[0].prompt} for n in ("code", "math")]
+    options = [{"task": name, "example": get_task(name).problems("train", 1, 0)[0].prompt}
+               for name in ("code", "math")]
     options.append({"task": "other", "example": "Sing."})
     bias = calibrated_bias(model, tokenizer, options)
     assert bias.isfinite().sum() == 3 and not bias.isnan().any()
