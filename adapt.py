@@ -19,8 +19,7 @@ from tasks import CONTENT_FREE, OTHER_EXPERT, dispatch_prompt
 
 def dispatch_options(experts, metadata):
     """The categories of the dispatch question: name and example request of each task expert, "other" last."""
-    return [{"task": name, "example": metadata[name]["example"]}
-            for name in sorted(experts["task"])] + [OTHER_EXPERT]
+    return [{"task": k, "example": metadata[k]["example"]} for k in sorted(experts["task"])] + [OTHER_EXPERT]
 
 
 @torch.no_grad()
@@ -44,13 +43,22 @@ def dispatch_ids(tokenizer, options, request):
     return tokenizer.chat([{"role": "user", "content": dispatch_prompt(options, request)}], "Answer:")
 
 
-def dispatch(model, tokenizer, options, bias, requests, z_c):
-    """(A) with z_c = {}, (B) with the classifier's z: one one-hot mixture a request."""
+def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
+    """(A) with z_c = {}, (B) with the classifier's z: the function requests -> one one-hot mixture each."""
+    options = dispatch_options(experts, metadata)
+    bias = calibrated_bias(model, tokenizer, options)
     names = {tokenizer.encode(" " + option["task"])[0]: option["task"] for option in options}
-    with using(model, z_c):
-        ids, _ = generate(model, [dispatch_ids(tokenizer, options, r) for r in requests], max_new_tokens=1,
-                          stop_ids=(), temperature=0, logit_bias=bias)
-    return [{names[row[0]]: 1.0} for row in ids]
+
+    def dispatch(requests):
+        mixtures = []
+        for start in range(0, len(requests), batch_size):
+            prompts = [dispatch_ids(tokenizer, options, r) for r in requests[start:start + batch_size]]
+            with using(model, z_c):
+                ids, _ = generate(model, prompts, max_new_tokens=1, stop_ids=(), temperature=0,
+                                  logit_bias=bias)
+            mixtures += [{names[row[0]]: 1.0} for row in ids]
+        return mixtures
+    return dispatch
 
 
 def cem(fitness, dim, *, population, elites, generations, generator, on_generation=None):

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -111,17 +112,15 @@ def read_gguf(path):
         raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
     fields = {key: field.contents() for key, field in reader.fields.items()}
     if fields["general.architecture"] != "llama":
-        raise ValueError(
-            f"{path}: architecture {fields['general.architecture']!r} is not supported (llama is)")
+        raise ValueError(f"{path}: the architecture {fields['general.architecture']!r} is not supported")
     unsupported = [key for key in fields if "rope.scaling" in key or "sliding" in key or "expert" in key]
     if unsupported:
-        raise ValueError(
-            f"{path}: {unsupported[0]} is not supported in a GGUF file; use the safetensors folder")
+        raise ValueError(f"{path}: {unsupported[0]} is not supported; use the model's safetensors folder")
     tensors = {}
     for tensor in reader.tensors:
         if tensor.tensor_type.name not in ("F32", "Q8_0", "Q4_1"):
-            raise ValueError(
-                f"{path}: {tensor.name} is {tensor.tensor_type.name}; F32, Q8_0 and Q4_1 can be read")
+            kind = tensor.tensor_type.name
+            raise ValueError(f"{path}: {tensor.name} is {kind}; F32, Q8_0 and Q4_1 can be read")
         block, _, leaf = tensor.name.removesuffix(".weight").rpartition(".")
         name = GGUF_NAMES.get(leaf, leaf) + ".weight"
         name = f"layers.{block.removeprefix('blk.')}.{name}" if block else name
@@ -131,8 +130,7 @@ def read_gguf(path):
         dim=dim, n_layers=fields["llama.block_count"], n_heads=n_heads,
         n_kv_heads=fields["llama.attention.head_count_kv"], head_dim=fields["llama.rope.dimension_count"],
         hidden_dim=fields["llama.feed_forward_length"], vocab_size=fields["llama.vocab_size"],
-        norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"],
-                       9),  # a float32 1e-5 reads 9.9999997e-6
+        norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 9),  # a float32: 9.9999997e-6
         rope_theta=fields["llama.rope.freq_base"], max_seq_len=fields["llama.context_length"],
         tied_embeddings="output.weight" not in tensors)
     return args, tensors, tokenizers_of.from_gguf(fields)
@@ -141,21 +139,30 @@ def read_gguf(path):
 # -- Meta ----------------------------------------------------------------------------------------------------
 
 
-def read_meta(folder):
-    params = json.loads((folder / "params.json").read_text())
+def meta_args(file):
+    """ModelArgs from a params.json; whether embeddings are tied is not in it."""
+    params = json.loads(file.read_text())
     known = {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier",
              "norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor"}
-    if params.keys() - known:
-        raise ValueError(
-            f"{folder}/params.json has keys not known here: {', '.join(sorted(params.keys() - known))}")
+    for key in params.keys() - known:
+        raise ValueError(f"{file}: {key} is not known here")
     scaled = params.get("use_scaled_rope", False)
     if scaled and "rope_scaling_factor" not in params:
-        raise ValueError(f'{folder}/params.json: use_scaled_rope does not say by how much; add '
+        raise ValueError(f'{file}: use_scaled_rope does not say by how much; add '
                          f'"rope_scaling_factor": 8 for Llama 3.1 or 32 for Llama 3.2')
     dim, n_heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
-    # as Meta's FeedForward derives it
-    hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))
-    shards = []
+    hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))  # Meta's FeedForward
+    return ModelArgs(
+        dim=dim, n_layers=params["n_layers"], n_heads=n_heads, n_kv_heads=params.get("n_kv_heads") or n_heads,
+        head_dim=dim // n_heads, hidden_dim=-(-hidden // multiple) * multiple,
+        vocab_size=params["vocab_size"], norm_eps=params["norm_eps"],
+        rope_theta=params.get("rope_theta", 10000.0),
+        max_seq_len=131072 if scaled else 8192,  # not in the file: Llama 3.1's and Llama 3's
+        rope_scaling=(params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None)
+
+
+def read_meta(folder):
+    args, shards = meta_args(folder / "params.json"), []
     for file in sorted(folder.glob("consolidated.*.pth")):
         try:
             shards.append(torch.load(file, mmap=True, map_location="cpu", weights_only=True))
@@ -165,20 +172,12 @@ def read_meta(folder):
         raise ValueError(f"{folder} has a params.json but no consolidated.*.pth")
     tensors = {name: partial(join_shards, name, [shard.get(name) for shard in shards])
                for name in shards[0] if name != "rope.freqs"}  # a stored table, computed here instead
-    args = ModelArgs(
-        dim=dim, n_layers=params["n_layers"], n_heads=n_heads, n_kv_heads=params.get("n_kv_heads") or n_heads,
-        head_dim=dim // n_heads, hidden_dim=-(-hidden // multiple) * multiple,
-        vocab_size=params["vocab_size"], norm_eps=params["norm_eps"],
-        rope_theta=params.get("rope_theta", 10000.0),
-        max_seq_len=131072 if scaled else 8192,  # not in the file: Llama 3.1's and Llama 3's
-        tied_embeddings="output.weight" not in tensors,
-        rope_scaling=(params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None)
+    args = replace(args, tied_embeddings="output.weight" not in tensors)
     return args, tensors, tokenizers_of.from_meta(folder / "tokenizer.model")
 
 
 def join_shards(name, parts):
-    """Undo Llama 3's model parallelism: wo and w2 are split by input; the vocabulary and the rest by
-    output."""
+    """Undo Llama 3's model parallelism: wo and w2 are split by input, the vocabulary and others by output."""
     if any(part is None for part in parts):
         raise ValueError(f"{name} is missing from one of the shards")
     if len(parts) == 1 or parts[0].dim() == 1:
@@ -204,20 +203,20 @@ HF_READ = {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_v
            "max_position_embeddings", "tie_word_embeddings", "hidden_act"}
 
 
-def read_hf(folder):
-    config = json.loads((folder / "config.json").read_text())
+def hf_args(file):
+    """ModelArgs from a config.json."""
+    config = json.loads(file.read_text())
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture not in ("LlamaForCausalLM", "MistralForCausalLM"):
-        raise ValueError(f"{folder}: architecture {architecture} is not supported (Llama and Mistral are)")
+        raise ValueError(f"{file}: architecture {architecture} is not supported (Llama and Mistral are)")
     for key in config.keys() - HF_IGNORED - HF_READ:
         if config[key]:  # attention_bias, mlp_bias, sliding_window, quantization_config, rope_interleaved, …
-            raise ValueError(f"{folder}/config.json: {key} = {config[key]} is not supported")
+            raise ValueError(f"{file}: {key} = {config[key]} is not supported")
     if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(
-            f"{folder}/config.json: hidden_act = {config['hidden_act']} is not supported (silu is)")
+        raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
     dim, n_heads = config["hidden_size"], config["num_attention_heads"]
-    theta, scaling = read_rope(config, folder)
-    args = ModelArgs(
+    theta, scaling = read_rope(config, file)
+    return ModelArgs(
         dim=dim, n_layers=config["num_hidden_layers"], n_heads=n_heads,
         n_kv_heads=config.get("num_key_value_heads") or n_heads,
         head_dim=config.get("head_dim") or dim // n_heads, hidden_dim=config["intermediate_size"],
@@ -225,7 +224,9 @@ def read_hf(folder):
         max_seq_len=config["max_position_embeddings"],
         tied_embeddings=config.get("tie_word_embeddings", False), rope_scaling=scaling)
 
-    index = folder / "model.safetensors.index.json"
+
+def read_hf(folder):
+    args, index = hf_args(folder / "config.json"), folder / "model.safetensors.index.json"
     files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else \
         ["model.safetensors"]
     tensors = {}
@@ -243,7 +244,7 @@ def read_hf(folder):
     return args, tensors, tokenizers_of.from_hf(folder / "tokenizer.json")
 
 
-def read_rope(config, folder):
+def read_rope(config, file):
     """(theta, scaling) from the hub's rope_theta + rope_scaling or from transformers 5's rope_parameters."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
@@ -251,8 +252,7 @@ def read_rope(config, folder):
     if kind == "default":
         return theta, None
     if kind != "llama3":
-        raise ValueError(
-            f"{folder}/config.json: rope_type {kind!r} is not supported (default and llama3 are)")
+        raise ValueError(f"{file}: rope_type {kind!r} is not supported (llama3 is)")
     return theta, (rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"],
                    rope["original_max_position_embeddings"])
 
@@ -293,12 +293,12 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
     elif (path / "config.json").exists():
         args, tensors, tokenizer = read_hf(path)
     else:
-        what = "has neither params.json (Meta) nor config.json (Hugging Face)" if path.is_dir(
-        ) else "does not exist"
+        what = "has neither params.json (Meta) nor config.json (Hugging Face)"
+        what = what if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"the model {path} {what}; name a folder, a .gguf file, or {DEFAULT_MODEL}")
     if tokenizer.vocab_size > args.vocab_size:
-        raise ValueError(
-            f"{path}: {tokenizer.vocab_size} tokens in the tokenizer, {args.vocab_size} in the model")
+        known = tokenizer.vocab_size
+        raise ValueError(f"{path}: {known} tokens in the tokenizer, {args.vocab_size} in the model")
     with torch.device("meta"):
         model = Transformer(args)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
@@ -326,8 +326,7 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
 
 
 def write_hf(model, folder, changed):
-    """Write the model as a Hugging Face folder, with `changed` {Meta's name: weight} in place of its own
-    weights.
+    """Write the model as a Hugging Face folder, {Meta's name: weight} in `changed` in place of its own.
 
     Returns a sentence that says what was written. The folder appears whole or not at all.
     """
@@ -370,21 +369,37 @@ def write_hf(model, folder, changed):
                                  f"{model.name} has no Hugging Face one; copy it there from the model's page")
 
 
-# -- experts -------------------------------------------------------------------------------------------------
+# -- bases and experts ---------------------------------------------------------------------------------------
 
 
-def save_expert(path, z, metadata):
-    """Write z as safetensors, with `metadata` as JSON values; a half-written file is never at `path`."""
+def save_whole(path, tensors, metadata):
+    """Write {name: tensor} as safetensors, with `metadata` as JSON values; never a half-written file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    save_file({name: v.detach().float().cpu().contiguous() for name, v in z.items()}, beside,
+    save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, beside,
               metadata={key: json.dumps(value) for key, value in metadata.items()})
     beside.rename(path)
 
 
+def kept_bases(fingerprint, decompose):
+    """basis_of for `svf.wrap` that keeps each basis in the user's cache folder once it is made, a file a
+    weight: an interrupted decomposition of a large model goes on where it was, and the next run reads."""
+    def basis_of(name, W):
+        path = cache_folder() / "bases" / fingerprint / str(W.dtype)[6:] / f"{name}.safetensors"
+        if not path.exists():
+            save_whole(path, {"basis": decompose(W).to(W.dtype)}, {"fingerprint": fingerprint})
+        with safe_open(path, framework="pt", device=str(W.device)) as file:
+            return file.get_tensor("basis")
+    return basis_of
+
+
+def save_expert(path, z, metadata):
+    """Write z, always as float32, and what loading and dispatching it need to know."""
+    save_whole(path, {name: v.float() for name, v in z.items()}, metadata)
+
+
 def load_expert(path, model):
-    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError if it was made for
-    another."""
+    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for another's."""
     try:
         with safe_open(path, framework="pt", device=str(model.tok_embeddings.weight.device)) as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
@@ -392,9 +407,8 @@ def load_expert(path, model):
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not an expert: {error}") from error
     if metadata.get("fingerprint") != model.fingerprint:
-        raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}, and {model.name} "
-                         f"has other "
-                         f"weights; train one for it: python train.py --model {model.name}")
+        raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}; for {model.name} "
+                         f"train another: python train.py --model {model.name}")
     return z, metadata
 
 
@@ -408,6 +422,5 @@ def load_experts(folder, model):
         z, metadata[path.stem] = load_expert(path, model)
         experts[metadata[path.stem]["kind"]][path.stem] = z
     if not experts["task"]:
-        raise FileNotFoundError(
-            f"there are no experts (*.safetensors) in {folder}; train one: python train.py")
+        raise FileNotFoundError(f"{folder} has no experts (*.safetensors); train one: python train.py")
     return experts, metadata

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 import tasks
-from checkpoint import load
+from checkpoint import kept_bases, load
 from rl import accuracy
-from svf import MODULES, wrap
+from svf import MODULES, decompose, wrap
 
 TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of a run
 bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal
@@ -48,8 +48,7 @@ def run(main):
 
 
 def pick_device(device, dtype):
-    """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is not
-    there."""
+    """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is missing."""
     there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     device = device or there[0]
     if device.split(":")[0] not in there:
@@ -62,6 +61,12 @@ def pick_device(device, dtype):
     return torch.device(device), getattr(torch, dtype or ("bfloat16" if native else "float32"))
 
 
+def decomposed(model, names):
+    """wrap, with a progress bar; the default model takes seconds, an 8B minutes: such bases are kept."""
+    kept = {"basis_of": kept_bases(model.fingerprint, decompose)} if model.args.dim > 1024 else {}
+    return wrap(model, names, progress=partial(bar, desc="decomposing"), **kept)
+
+
 def open_model(name, modules, device, dtype):
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer)."""
     started = time.time()
@@ -71,8 +76,7 @@ def open_model(name, modules, device, dtype):
     model, tokenizer = load(
         name, device, progress=partial(bar, desc="loading"),
         download_bar=lambda total: bar(total=total, desc="downloading", unit="B", unit_scale=True))
-    wrap(model, MODULES[modules], progress=partial(bar, desc="decomposing"))
-    model.to(dtype)
+    decomposed(model, MODULES[modules]).to(dtype)
     size = sum(p.numel() for p in model.parameters()) / 1e6
     seconds = time.time() - started
     print(f"{name}: {size:.0f} M parameters on {device} in {str(dtype)[6:]}, ready in {seconds:.0f} s")

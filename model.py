@@ -4,8 +4,7 @@ Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to 
 grouped-query attention, SwiGLU, block, Transformer; then the key-value cache's user, `generate`.
 
 Batches are padded on the right everywhere, so a token's index in its row is its position: training and
-prefill need no mask but the causal one, and a decoded token overwrites the padding at its row's own next
-position.
+prefill need no mask but the causal one, and a decoded token overwrites padding at its row's next position.
 
 Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is checkpoint.py's business.
 
@@ -39,8 +38,7 @@ class ModelArgs:
 def rope_angles(positions, args):
     """cos and sin of position · θ_i for every pair of features: (..., T) -> two of (..., T, 1, head_dim / 2).
 
-    Computed at each forward: a table made in `__init__` would stay on the meta device when weights are
-    assigned.
+    Computed at each forward: a table made in `__init__` would stay on the meta device after loading.
     """
     pairs = torch.arange(0, args.head_dim, 2, device=positions.device, dtype=torch.float32)
     freqs = args.rope_theta ** (-pairs / args.head_dim)
@@ -55,8 +53,7 @@ def rope_angles(positions, args):
 
 
 def rotate(x, cos, sin):
-    """Rotate neighbouring pairs of features (Meta's layout) in float32: (B, T, heads, head_dim) -> the
-    same."""
+    """Rotate neighbouring pairs of features (Meta's layout), in float32: x (B, T, heads, head_dim)."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2).type_as(x)
 
@@ -92,9 +89,8 @@ class Attention(nn.Module):
             rows = torch.arange(B, device=x.device)
             kv[0][rows, :, positions], kv[1][rows, :, positions] = k[:, 0], v[:, 0]
             past = mask.shape[-1]
-            # One query per head: the queries that share a key head are rows of one small matrix. The same
-            # bits
-            # as enable_gqa, which is eight times slower here on a CPU.
+            # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
+            # which is eight times slower here on a CPU.
             q = q.view(B, self.n_kv_heads, self.n_heads // self.n_kv_heads, self.head_dim)
             y = F.scaled_dot_product_attention(q, kv[0][:, :, :past], kv[1][:, :, :past], attn_mask=mask)
             return self.wo(y.reshape(B, 1, -1))
@@ -102,8 +98,7 @@ class Attention(nn.Module):
         if kv is not None:
             kv[0][:, :, :T], kv[1][:, :, :T] = k, v
         if x.device.type == "cpu" and q.requires_grad:
-            # on a CPU the backward pass takes twice as long in bfloat16
-            q, k, v = q.float(), k.float(), v.float()
+            q, k, v = q.float(), k.float(), v.float()  # its backward is twice as slow in bfloat16
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1).type_as(x))
 
@@ -154,9 +149,8 @@ class Transformer(nn.Module):
             rope = rope_angles(torch.arange(tokens.shape[1], device=tokens.device), self.args)
         else:
             rope = rope_angles(positions[:, None], self.args)
-            visible = torch.arange(past, device=tokens.device) <= positions[:, None]  # (B, past)
-            mask = torch.zeros(visible.shape, dtype=x.dtype,
-                               device=x.device).masked_fill(~visible, -torch.inf)
+            hidden = torch.arange(past, device=tokens.device) > positions[:, None]  # (B, past)
+            mask = torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, -torch.inf)
             decoding = positions, mask[:, None, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, None if cache is None else (cache.k[i], cache.v[i]), decoding)
@@ -192,8 +186,7 @@ def sample(logits, temperature, generator):
     else:
         cdf = logp.exp().cumsum(dim=-1)
         u = torch.rand(len(logp), 1, generator=generator, device=logp.device)
-        # u < 1 times a bit less than the total never rounds up to the total: a token of probability 0 is
-        # never drawn
+        # below the total even after rounding: a token of probability 0 is never drawn
         below = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
         ids = torch.searchsorted(cdf, u * below, right=True)
     return ids[:, 0], logp.gather(1, ids)[:, 0]
@@ -208,14 +201,15 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
     max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(rows, ids)` sees every new
     token. Finished rows leave the batch once they are an eighth of it, after `on_keep(indices of the rows
     that stay)`; with drop_finished=False they stay and are fed their last token.
+    Raises ValueError for an empty prompt.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
     device = model.tok_embeddings.weight.device
     tokens, positions = pad(prompts, device)
     past = tokens.shape[1]
-    cache = KVCache(model.args, len(prompts), past + max_new_tokens,
-                    device, model.tok_embeddings.weight.dtype)
+    dtype = model.tok_embeddings.weight.dtype
+    cache = KVCache(model.args, len(prompts), past + max_new_tokens, device, dtype)
     h = model.hidden(tokens, cache)[torch.arange(len(prompts), device=device), positions - 1]  # (B, dim)
 
     ids, logprobs = [[] for _ in prompts], [[] for _ in prompts]

@@ -4,15 +4,12 @@
 
 A step: merge z, sample answers, score them, follow the gradient. Where we differ from the authors' code:
 1. Answers are sampled, not greedy: the gradient is an expectation over π_z.
-2. The loss scores the sampled ids, end of turn included, under the weights and temperature that drew them;
-nothing is
-   tokenized again. log π and KL are sums over an answer, means over the batch.
+2. The loss scores the sampled ids, end of turn included, under the weights and temperature that drew
+   them; nothing is tokenized again. log π and KL are sums over an answer, means over the batch.
 3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
-position;
-   it leaves out the gradient through the positions visited. π_1 is the same model at z = 1: no second copy.
-4. b is the batch mean: the gradient stays unbiased, since E[∇ log π] = 0 (but for a row's own share, 1/B).
-Without it,
-   at 10 % right, nine answers in ten push their own tokens down and their noise drowns the tenth.
+   position, without the gradient through the positions visited. π_1 is the same model at z = 1.
+4. b is the batch mean: the gradient stays unbiased, since E[∇ log π] = 0 (but for a row's own share,
+   1/B). Without it, at 10 % right, nine answers in ten push their own tokens down, and that drowns the tenth.
 """
 import math
 from dataclasses import dataclass
@@ -56,12 +53,13 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
     return [Answer(*row) for row in zip(prompts, answers, logprobs, texts, rewards, finished)]
 
 
-def evaluate(answer, problems, *, batch_size, on_rows=None):
-    """list[Answer] to all problems, by answer(indices) -> list[Answer] for batches of like length."""
+def evaluate(answer, problems, *columns, batch_size, on_rows=None):
+    """list[Answer] to all problems, by answer(problems, …) on batches of like length cut from the columns."""
     order, answers = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt)), {}
     for start in range(0, len(order), batch_size):
         index = order[start:start + batch_size]
-        answers.update(zip(index, answer(index), strict=True))
+        batch = [[column[i] for i in index] for column in (problems, *columns)]
+        answers.update(zip(index, answer(*batch), strict=True))
         if on_rows is not None:
             on_rows(len(index))
     return [answers[i] for i in range(len(problems))]

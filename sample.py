@@ -2,8 +2,7 @@
 
     python sample.py --adapt prompt "A train leaves at 9 and arrives at 11. How many hours does it take?"
     python sample.py --adapt cem       # find a mixture for an unseen task from three examples, and try it
-    # a chat with the base model, each line by itself; an empty line ends it
-    python sample.py                 
+    python sample.py                   # a chat with the base model, a line at a time; an empty one ends it
 """
 import json
 import time
@@ -16,9 +15,9 @@ import torch
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_expert, load_experts, write_hf
+from cli import bar, open_model, parse_flags, result_line, run, summary
 from rl import evaluate
 from svf import mix, using, wrapped
-from cli import bar, open_model, parse_flags, result_line, run, summary
 
 UNSEEN = "reasoning_hard"  # what --adapt cem adapts to if nothing else is said
 POPULATION, ELITES = 32, 6  # the authors' population and elite share
@@ -48,14 +47,14 @@ class Config:
 def example_task(path, cap):
     """A jsonl file of questions as a task: an answer is right if it mentions the given one."""
     try:
-        rows = [json.loads(line) for line in Path(path).read_text(
-            encoding="utf-8").splitlines() if line.strip()]
+        rows = map(json.loads, Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n"))
         problems = [tasks.Problem(row["question"], "", str(row["answer"])) for row in rows]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f'{path}: a row is {{"question": "…", "answer": "…"}} ({error!r})') from error
-    return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n],
-                      lambda asked, texts: [1 if tasks.mentions_gold(p, t) else -1 for p,
-                                            t in zip(asked, texts)])
+
+    def score(asked, texts):
+        return [1 if tasks.mentions_gold(p, text) else -1 for p, text in zip(asked, texts)]
+    return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n], score)
 
 
 def search_mixture(config, model, tokenizer, experts, task, shots):
@@ -83,9 +82,8 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
         if config.adapt == "classifier" and not experts["dispatch"]:
             raise ValueError(f"no dispatch expert in {config.experts}; run: python train.py --task dispatch")
         z_c = next(iter(experts["dispatch"].values())) if config.adapt == "classifier" else {}
-        options = adapt.dispatch_options(experts, metadata)
-        bias = adapt.calibrated_bias(model, tokenizer, options)
-        return lambda asked: adapt.dispatch(model, tokenizer, options, bias, [p.prompt for p in asked], z_c)
+        dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
+        return lambda problems: dispatch([p.prompt for p in problems])
     mixture = {Path(config.expert).stem: 1.0} if config.expert else {"other": 1.0}
     if config.adapt == "cem":
         shots = task.problems("val", config.shots, config.seed)
@@ -128,8 +126,7 @@ def answer_task(config, metadata, task, pick, ask):
     rows = {}
     for row, used in (("base", [{"other": 1.0}] * len(problems)), ("adapted", mixtures)):
         with bar(desc=row, total=len(problems)) as progress:
-            rows[row] = evaluate(lambda i: ask(task, [problems[k] for k in i], [used[k] for k in i]),
-                                 problems, batch_size=64, on_rows=progress.update)
+            rows[row] = evaluate(partial(ask, task), problems, used, batch_size=64, on_rows=progress.update)
     for i, problem in enumerate(problems[:4]):
         print(f"\n{problem.prompt}   ({problem.gold.strip()})")
         for row, answers in rows.items():

@@ -127,8 +127,7 @@ def run_one(program, seconds):
 
 
 def run(programs, seconds):
-    """Run all programs, as many at a time as there are cores; a list like `programs` of what `run_one`
-    gives."""
+    """Run all programs, as many at a time as there are cores -> list of what `run_one` gives."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda program: run_one(program, seconds), programs))
 

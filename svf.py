@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")
-                    }  # the paper's "attention" is q and v only
+MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")}  # the paper's "attention": q and v
 MODULES["all"] = MODULES["attn"] + MODULES["mlp"]
 
 
@@ -27,8 +26,7 @@ def decompose(W):
     W = W.to(device="cpu" if W.device.type == "mps" else W.device, dtype=torch.float64)  # MPS has no float64
     W = W if W.shape[0] <= W.shape[1] else W.T
     _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
-    # σ_i = ‖u_iᵀ W‖, good to 1e-11 where the root of a small eigenvalue is not
-    sigma = (basis.T @ W).norm(dim=1)
+    sigma = (basis.T @ W).norm(dim=1)  # σ_i = ‖u_iᵀ W‖: good to 1e-11, the root of the eigenvalue is not
     return basis[:, sigma.argsort(descending=True)]
 
 
@@ -92,10 +90,11 @@ class SVFLinear(nn.Module):
         return y if bias is None else y + bias
 
 
-def wrap(model, names, progress=iter, basis_of=decompose):
+def wrap(model, names, progress=iter, basis_of=lambda name, W: decompose(W)):
     """Freeze the model and put an SVFLinear around every nn.Linear whose last name is in `names`, in place.
 
     Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
+    basis_of(weight name, W) -> (r, r) may keep bases between runs (checkpoint.kept_bases).
     """
     linears = [(name, module) for name, module in model.named_modules()
                if isinstance(module, nn.Linear) and name.split(".")[-1] in names]
@@ -105,7 +104,7 @@ def wrap(model, names, progress=iter, basis_of=decompose):
     for name, linear in progress(linears):
         if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
             raise ValueError(f"{name} was cast to {linear.weight.dtype}; wrap the model, then cast it")
-        model.set_submodule(name, SVFLinear(linear, basis_of(linear.weight.data).to(linear.weight)))
+        model.set_submodule(name, SVFLinear(linear, basis_of(name, linear.weight.data).to(linear.weight)))
     return model
 
 
@@ -123,8 +122,7 @@ def using(model, z):
     """Within the block the model computes with z, {weight name: (r,) or (B, 1, r)}; others are base.
 
     After it, whatever happened, the model is what it was, bit for bit; blocks nest. Yields the function by
-    which rows of z follow rows that leave the batch: `with using(model, z) as keep: generate(…,
-    on_keep=keep)`.
+    which rows of z follow the rows of a batch: `with using(model, z) as keep: generate(…, on_keep=keep)`.
     """
     modules = wrapped(model)
     if z.keys() - modules.keys():
@@ -166,8 +164,7 @@ def mix(experts, mixtures, normalize=False):
         raise ValueError(f"mixture weights must be finite, with a sum other than 0 to normalize: {mixtures}")
     mixed = {}
     for name, like in {name: z for expert in experts.values() for name, z in expert.items()}.items():
-        # (K, r)
-        change = torch.stack([expert.get(name, torch.ones_like(like)) - 1 for expert in experts.values()])
-        z = 1 + alpha.to(like.device) @ change  # (B, r)
+        changes = [expert.get(name, torch.ones_like(like)) - 1 for expert in experts.values()]
+        z = 1 + alpha.to(like.device) @ torch.stack(changes)  # (B, K) @ (K, r) -> (B, r)
         mixed[name] = z[:, None] if isinstance(mixtures, list) else z[0]
     return mixed

@@ -26,8 +26,7 @@ class Problem:
     gold: str  # an answer text that scores +1
     options: tuple = ()  # a closed question's candidates
     system: str | None = None  # instead of the task's own
-    # code: (function to call, calls, expected values, program text after the answer, tolerance)
-    check: tuple = ()
+    check: tuple = ()  # code: (function, calls, expected values, program text after the answer, tolerance)
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ def score_letter(problems, texts):
 
 
 def score_code(problems, texts):
-    """Run each program on its hidden calls. Where the expected values are a reference's, it runs in its own
-    child."""
+    """Run each program on its hidden calls; a reference that gives the expected values has its own child."""
     programs, references = [], {}
     for p, text in zip(problems, texts):
         entry, calls, expected, after, _ = p.check
@@ -104,8 +102,7 @@ def mentions_gold(problem, text):
 
 
 # -- generated problems --------------------------------------------------------------------------------------
-# A template is a text with {expressions} over random slots. Each list has three parts: training, validation,
-# test.
+# A template is a text with {expressions} over random slots. Each list has three parts: train, val, test.
 
 
 def pools(text):
@@ -126,8 +123,7 @@ def fill(text, slots):
 
 
 def generated(name, make, templates, splits):
-    """problems(split, n, seed) from make(rng, part, template): distinct, and none both in train and in
-    heldout."""
+    """problems(split, n, seed) from make(rng, part, template): distinct, none in both train and heldout."""
     def problems(split, n, seed):
         if split not in splits:
             raise ValueError(f"task {name} has no split {split!r}; it has {', '.join(splits)}")
@@ -207,8 +203,7 @@ def make_math(rng, part, template):
         slots = dict(zip("AB", rng.sample(NAMES[part], 2))) | {letter: rng.randint(2, 12) for letter in "abc"}
         slots["o"] = rng.choice(OBJECTS[part])
         prompt, answer = fill(text, slots), eval(formula, {}, slots)
-        if answer > 1 and str(answer) not in re.findall(r"\d+",
-                                                        prompt):  # never one of the question's own numbers
+        if answer > 1 and str(answer) not in re.findall(r"\d+", prompt):  # no number of the question itself
             return Problem(prompt, "Calculation:", str(answer))
 
 
@@ -441,8 +436,7 @@ def mbpp(row):
 
 
 def humaneval(row):
-    # its own `check` runs beside the program, in the child: the one place where expected values are not kept
-    # back
+    # its own `check` runs beside the program: the one place where the child knows the expected values
     after = f"\n{row['test']}\ndef checked():\n    check({row['entry_point']})\n    return True\n"
     return Problem(f"Complete this Python function.\n\n{row['prompt']}", f"```python\n{row['prompt']}",
                    row["canonical_solution"], check=("checked", [[]], [True], after, 0.0))
@@ -472,11 +466,9 @@ REAL = {  # name: (files, their problems -> {split: problems}, row -> Problem, w
 
 
 def read_real(name, folder):
-    """(problems(split, n, seed), splits) of a real set; n of its rows, drawn by the seed, or all if there are
-    fewer.
+    """(problems(split, n, seed), splits) of a real set: n rows drawn by the seed, or all if there are fewer.
 
-    Raises FileNotFoundError for a missing file and ValueError for a bad row, each saying what a row looks
-    like.
+    Raises FileNotFoundError for a missing file, ValueError for a bad row; both say what a row looks like.
     """
     files, split_up, problem_of, shape = REAL[name]
     tables = []
@@ -525,8 +517,7 @@ REAL_FORMAT = {  # name: (system, prefill, cap, score, stop)
 
 
 def get_task(name, data=""):
-    """The task of that name. Raises ValueError for an unknown one, FileNotFoundError where `data` lacks its
-    file."""
+    """The task of that name. Raises ValueError if unknown, FileNotFoundError if `data` lacks its file."""
     family = name.removesuffix("_hard")
     if family in FAMILIES:
         description, system, prefill, cap, make, templates, harder, score, stop = FAMILIES[family]
@@ -574,8 +565,7 @@ def make_other(rng, part, template):
 
 
 def requests(name, split, n, seed, data=""):
-    """n prompts of a task, or everyday requests for "other"; the real sets' held-out prompts are their
-    test's."""
+    """n prompts of a task, or everyday requests for "other"; a set without the split gives its test's."""
     if name == "other":
         return [p.prompt for p in generated("other", make_other, OTHER, Task.splits)(split, n, seed)]
     task = get_task(name, data)
@@ -583,15 +573,13 @@ def requests(name, split, n, seed, data=""):
 
 
 def dispatch_prompt(options, request):
-    """The question that both dispatchers ask: one example request a category, then the request."""
+    """What both dispatchers are asked: one example request a category, then the request."""
     shown = "".join(f"Request: {option['example']}\nAnswer: {option['task']}\n\n" for option in options)
-    names = listed([option["task"] for option in options])
-    return f"What kind of request is this: {names}?\n\n{shown}Request: {request}"
+    return f"{shown}Request: {request}"
 
 
 def dispatch_task(options, data=""):
-    """The dispatcher's task: which of the options (experts' metadata: task, example; "other" last) a request
-    needs."""
+    """The dispatcher's task: which of the options (task and example each; "other" last) a request needs."""
     names = tuple(option["task"] for option in options)
 
     def problems(split, n, seed):

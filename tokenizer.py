@@ -1,5 +1,4 @@
-"""Text to token ids and back, for Llama-3, SmolLM2 and other byte-level BPEs through tiktoken, else
-`tokenizers`.
+"""Text to token ids and back: byte-level BPEs (Llama-3, SmolLM2) by tiktoken, others by `tokenizers`.
 
 A byte-level BPE is two things: a table of byte strings, whose order is the order of merging, and a pattern
 that cuts text into words first. Meta's `tokenizer.model`, Hugging Face's `tokenizer.json` and GGUF write the
@@ -71,8 +70,7 @@ class Pieces:
 
     def encode(self, text):
         for special in self.specials:
-            # this package would read it as the token itself, so it is refused instead
-            if special in text:
+            if special in text:  # this package would read it as the token itself, so it is refused
                 raise ValueError(f"the text contains {special!r}, a special token of this model; remove it")
         try:
             return self.hf.encode(text, add_special_tokens=False).ids
@@ -83,8 +81,7 @@ class Pieces:
     def render(self, pieces):
         for kind, text in pieces:
             if kind == "text":
-                # refuses special tokens; what follows depends on the neighbours of each piece
-                self.encode(text)
+                self.encode(text)  # refuses special tokens; the ids themselves depend on a piece's neighbours
         return self.hf.encode("".join(text for _, text in pieces), add_special_tokens=False).ids
 
     def decode(self, ids):
@@ -103,8 +100,7 @@ class Tokenizer:
         self.vocab_size = vocab_size
 
     def decode(self, ids):
-        """Text of the ids, without special tokens; ids of a vocabulary padded beyond the tokenizer give
-        nothing."""
+        """Text of the ids; special tokens give none, nor do ids of a vocabulary padded beyond this one."""
         return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in self.special_ids])
 
     def chat(self, messages, prefill=""):
@@ -167,16 +163,14 @@ def from_meta(path):
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except ValueError:
-            raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) "
-                             f"is not "
-                             "supported") from None
+            raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) is "
+                             "not supported") from None
     specials = {text: len(ranks) + i for i, text in enumerate(META_SPECIALS)}
     return Tokenizer(BytePairs(ranks, specials, LLAMA3_PATTERN), len(ranks) + len(specials))
 
 
 def from_table(tokens, merges, specials, pattern):
-    """Token strings {text: id} in the printable alphabet; merges must be in the order of ids, as tiktoken
-    assumes."""
+    """Token strings {text: id} in the printable alphabet; None if merges are not by id, as tiktoken's are."""
     table = byte_of_character()
     ranks = {to_bytes(token, table): i for token, i in tokens.items() if token not in specials}
     merged = [ranks[to_bytes(a + b, table)] for a, b in merges]
@@ -186,8 +180,7 @@ def from_table(tokens, merges, specials, pattern):
 
 
 def from_hf(path):
-    """Hugging Face's tokenizer.json: through tiktoken where it can say the same, else the tokenizers
-    package."""
+    """Hugging Face's tokenizer.json: by tiktoken where it can say the same, else the tokenizers package."""
     file = json.loads(path.read_text(encoding="utf-8"))
     specials = {t["content"]: t["id"] for t in file["added_tokens"]}
     pattern = pattern_of(file)
@@ -201,8 +194,7 @@ def from_hf(path):
 
 
 def pattern_of(file):
-    """The word pattern of a tokenizer.json if it is a byte-level BPE of a kind that tiktoken expresses, else
-    None."""
+    """The word pattern of a tokenizer.json that is a byte-level BPE which tiktoken can express, else None."""
     steps = file["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     if file["model"]["type"] != "BPE" or file["normalizer"] or steps[-1].get("type") != "ByteLevel" or \
@@ -228,11 +220,9 @@ def from_gguf(fields):
                          f"{', '.join(pattern)} is)")
     tokens = {text: i for i, text in enumerate(fields["tokenizer.ggml.tokens"])}
     types = fields["tokenizer.ggml.token_type"]
-    # 1 is a normal token, 3 a control token
-    specials = {text: i for text, i in tokens.items() if types[i] != 1}
+    specials = {text: i for text, i in tokens.items() if types[i] != 1}  # 1: normal, 3: control
     merges = [merge.split(" ") for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = from_table(tokens, merges, specials, pattern[pre])
     if tokenizer is None:
-        raise ValueError("the GGUF merges are not in the order of the token ids; tiktoken cannot express "
-                         "them")
+        raise ValueError("the GGUF merges are not in the order of the ids, and tiktoken cannot express them")
     return tokenizer

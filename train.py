@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -77,31 +78,30 @@ def main():
     print(json.dumps(asdict(config)))
     if min(config.steps, config.rollouts, config.micro_batch) < 1:
         raise ValueError("--steps, --rollouts and --micro-batch must be at least 1")
-    state = read_state(folder, config)
-    task, logit_bias = None if config.task == "dispatch" else tasks.get_task(config.task, config.data), None
+    state, kind, logit_bias = read_state(folder, config), "task", None
+    task = tasks.get_task(config.task, config.data) if config.task != "dispatch" else None
     model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype)
     if task is None:
         options = adapt.dispatch_options(*load_experts(Path(config.experts), model))
-        task, logit_bias = tasks.dispatch_task(
-            options, config.data), adapt.calibrated_bias(model, tokenizer, options)
+        task, kind = tasks.dispatch_task(options, config.data), "dispatch"
+        logit_bias = adapt.calibrated_bias(model, tokenizer, options)
     if task.stop:
         print("note: this task runs programs that the model wrote, in limited child processes (sandbox.py)")
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.jsonl"
-    if state:  # a step that was logged but not saved is done again
-        lines = [line for line in log.read_text().splitlines(
-        ) if json.loads(line).get("step", 1e9) <= state["step"]]
+    # a step that was logged but not saved is done again
+    lines = [s for s in log.read_text().splitlines() if json.loads(s).get("step", 1e9) <= state["step"]] \
+        if state else []
+    log.write_text("".join(line + "\n" for line in lines))
+    if state:
         print(f"going on after step {state['step']}")
-    log.write_text("".join(line + "\n" for line in lines) if state else "")
 
     def write(record):
         with open(log, "a") as file:
             file.write(json.dumps(record) + "\n")
 
     def greedy(z, problems, desc):
-        def answer(index):
-            return rollout(model, tokenizer, task, [problems[i] for i in index], temperature=0,
-                           logit_bias=logit_bias)
+        answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias)
         with using(model, z), bar(desc=desc, total=len(problems)) as progress:
             return evaluate(answer, problems, batch_size=config.rollouts, on_rows=progress.update)
 
@@ -111,9 +111,9 @@ def main():
     def on_step(state, metrics):
         nonlocal clock
         metrics["seconds"], clock = round(time.time() - clock, 1), time.time()
+        write(metrics)
         torch.save({"state": state, "config": asdict(config)}, folder / "state.part")
         (folder / "state.part").rename(folder / "state.pt")
-        write(metrics)
         tokens.reset()
         tqdm.write(step_line(metrics, config))
 
@@ -124,7 +124,7 @@ def main():
                  on_token=lambda row, token: tokens.update())
     tokens.close()
 
-    path, kind = folder / f"{task.name}.safetensors", "dispatch" if config.task == "dispatch" else "task"
+    path = folder / f"{task.name}.safetensors"
     example = task.problems("train", 1, config.seed)[0].prompt
     save_expert(path, state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
@@ -134,10 +134,9 @@ def main():
     print(f"best in validation: step {state['best_step']}, {100 * state['best_accuracy']:.1f} % of {N_VAL}\n")
 
     for split in task.splits[2:]:
-        problems = task.problems(split, N_TEST, TEST_SEED)
-        answers = {row: greedy(z, problems, f"{row}, {split}")
-                   for row, z in (("base", {}), ("expert", state["best"]))}
-        for row in answers:
+        problems, answers = task.problems(split, N_TEST, TEST_SEED), {}
+        for row, z in (("base", {}), ("expert", state["best"])):
+            answers[row] = greedy(z, problems, f"{row}, {split}")
             result = summary(problems, answers[row])
             print(result_line(task.name, split, row, result), flush=True)
             write({"task": task.name, "split": split, "row": row, **result})

@@ -3,8 +3,8 @@ import pytest
 import torch
 from conftest import random_z
 
-from adapt import (calibrated_bias, cem, dispatch, dispatch_ids, dispatch_options, dressed, few_shot_fitness,
-                   second_pass)
+from adapt import (calibrated_bias, cem, dispatch_ids, dispatch_options, dispatcher, dressed,
+                   few_shot_fitness, second_pass)
 from checkpoint import load_experts, save_expert
 from rl import rollout
 from svf import using, wrapped
@@ -88,22 +88,30 @@ def test_every_row_of_a_generation_is_scored_under_its_own_member(tiny, family):
             sum(a.logprobs[0] for a in answers) / 3, abs=1e-4)
 
 
-def test_dispatch_answers_with_the_names_at_hand_and_leaves_the_base_model(tiny, family):
+def test_options_are_the_experts_at_hand_by_name_then_other_and_must_begin_differently(tiny, family):
     model, tokenizer = tiny
     experts, metadata = family
     options = dispatch_options(experts, metadata)
     assert [o["task"] for o in options] == ["code", "math", "other"]  # sorted, other last, no dispatcher
     with pytest.raises(ValueError, match="begin with the same token"):
-        calibrated_bias(model, tokenizer, options)  # all names begin with a space, a token of its own here
-    before = model(torch.tensor([[1, 2, 3]]))
-    firsts = {tokenizer.encode(" " + o["task"])[0] for o in options}
-    bias = torch.full((512,), -torch.inf)
-    bias[list(firsts)] = 0.0
-    chosen = dispatch(model, tokenizer, options, bias, [
-                      "add 2 and 3", "sing"], experts["dispatch"]["dispatch"])
-    assert all(list(m.values()) == [1.0] and next(iter(m)) in ("code", "math", "other") for m in chosen)
-    assert torch.equal(model(torch.tensor([[1, 2, 3]])), before)
+        dispatcher(model, tokenizer, experts, metadata, {})  # here a space is a token of its own
+
+
+def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(real):
+    model, tokenizer = real
+    z_c = random_z(model, size=0.02)
+    experts = {"task": {"math": {}, "code": {}}}
+    metadata = {k: {"example": get_task(k).problems("train", 1, 0)[0].prompt} for k in experts["task"]}
+    requests = ["Add 2 and 3.", "Sing a song about the lazy cat.", "Write a function."]
+    chosen = dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=2)(requests)
     assert all(m.z is None for m in wrapped(model).values())
+    options = dispatch_options(experts, metadata)
+    names = {o["task"]: tokenizer.encode(" " + o["task"])[0] for o in options}
+    bias = calibrated_bias(model, tokenizer, options)
+    for request, mixture in zip(requests, chosen):
+        with using(model, z_c):
+            logits = model(torch.tensor([dispatch_ids(tokenizer, options, request)]))[0, -1]
+        assert mixture == {max(names, key=lambda name: (logits + bias)[names[name]].item()): 1.0}
 
 
 def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(family):

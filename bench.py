@@ -1,0 +1,237 @@
+"""What each part of the work costs: time, memory, and its share of what this machine can do at most.
+
+The least time a part can take is the larger of bytes it must move / measured copy bandwidth and operations
+it must do / measured matmul rate; the last column is that over the time it took. `--plan` allocates nothing:
+it adds up a training step's memory from the configuration alone.
+
+    python bench.py                                     # the default model
+    python bench.py --plan FOLDER --prompt-tokens 256 --new-tokens 256
+"""
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from checkpoint import DEFAULT_MODEL, fetch_default, hf_args, load, meta_args, read_gguf
+from cli import bar, decomposed, parse_flags, pick_device, run
+from model import Transformer, generate
+from rl import Answer, accumulate_gradient
+from svf import MODULES, mix, ones, using, wrapped
+
+GB = 1e9
+
+
+@dataclass
+class Config:
+    model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
+    plan: str = ""  # only the memory plan of this model or params.json or config.json
+    rollouts: int = 64  # rows of a training step
+    micro_batch: int = 16  # rows of one forward and backward pass
+    prompt_tokens: int = 64  # of each row
+    new_tokens: int = 32  # of each row
+    members: int = 32  # of a CEM generation
+    shots: int = 3  # of a CEM generation: members × shots rows
+    repeats: int = 3  # the median of so many
+    out: str = "out/bench.jsonl"  # every line as a JSON object, added to what is there
+    device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
+    dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
+
+
+# -- the plan ------------------------------------------------------------------------------------------------
+
+
+def read_args(path):
+    """ModelArgs of a configuration file, a folder with one, a .gguf file or the default model."""
+    path = fetch_default(None) if path == DEFAULT_MODEL else Path(path)
+    for name, read in (("params.json", meta_args), ("config.json", hf_args)):
+        file = path if path.name == name else path / name
+        if file.is_file():
+            return read(file)
+    if path.suffix == ".gguf" and path.is_file():
+        return read_gguf(path)[0]
+    raise FileNotFoundError(f"{path} is no params.json, config.json or .gguf file, and no folder with one")
+
+
+def weights_of(args):
+    """(numbers in all weights, [(out, in) of each linear that gets a z]), by a model without memory."""
+    with torch.device("meta"):
+        model = Transformer(args)
+    shapes = [tuple(m.weight.shape) for name, m in model.named_modules()
+              if name.split(".")[-1] in MODULES["all"]]
+    return sum(p.numel() for p in model.parameters()), shapes
+
+
+def kept_bytes(args, b, on_cpu):
+    """What a token leaves in one block for the backward pass, where a number of the model takes b bytes."""
+    heads, kv = args.n_heads * args.head_dim, args.n_kv_heads * args.head_dim
+    linears = (heads + 2 * kv + args.dim) + (args.dim + args.dim)  # y of wq wk wv wo; x of w1 and w3, y of w2
+    swiglu = 3 * args.hidden_dim  # w1's output, its SiLU, w3's output
+    attention = 2 * heads + 2 * kv  # q, k, v and the result: float32 on a CPU
+    norms = 2 * args.dim  # their input in float32
+    return b * (linears + swiglu) + (4 if on_cpu else b) * attention + 4 * norms
+
+
+def memory_plan(args, *, b, rollouts, micro_batch, prompt_tokens, new_tokens, on_cpu):
+    """{part: bytes} of a training step with λ = 0; rollout and gradient come one after the other."""
+    total, shapes = weights_of(args)
+    tokens, r = prompt_tokens + new_tokens, [min(shape) for shape in shapes]
+    plan = {"W": b * total, "bases": b * sum(n * n for n in r), "W'": b * sum(m * n for m, n in shapes),
+            "z, its gradient, Adam": 4 * 4 * sum(r)}
+    cache = rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
+    kept = micro_batch * tokens * args.n_layers * kept_bytes(args, b, on_cpu)
+    logits = 12 * micro_batch * new_tokens * args.vocab_size  # three float32 copies at a time
+    plan |= {"rollout: key-value cache": cache, "gradient: activations": kept, "gradient: logits": logits}
+    plan["peak"] = sum(list(plan.values())[:4]) + max(cache, kept + logits)
+    return plan
+
+
+def print_plan(config):
+    args, on_cpu = read_args(config.plan), config.device == "cpu"
+    b = 4 if config.dtype == "float32" else 2
+    size = dict(b=b, rollouts=config.rollouts, prompt_tokens=config.prompt_tokens,
+                new_tokens=config.new_tokens, on_cpu=on_cpu)
+    total, shapes = weights_of(args)
+    plan = memory_plan(args, micro_batch=config.micro_batch, **size)
+    print(f"{config.plan}: {total / 1e9:.2f} B parameters, {len(shapes)} linears, "
+          f"{sum(map(min, shapes)):,} z's, {sum(min(s) ** 2 for s in shapes) / 1e9:.2f} G basis values")
+    print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
+          f"tokens, {config.micro_batch} rows at a time, {b} bytes a number:")
+    for part, value in plan.items():
+        print(f"  {part:<26} {value / GB:8.2f} GB")
+    peaks = {m: memory_plan(args, micro_batch=m, **size)["peak"] / GB for m in (1, 2, 4, 8, 16)}
+    print("  peak by --micro-batch      " + "   ".join(f"{m}: {peak:.1f} GB" for m, peak in peaks.items()))
+
+
+# -- measuring -----------------------------------------------------------------------------------------------
+
+
+def proc_status(key):
+    """A memory figure of this process in bytes, or 0 where there is no /proc."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def timed(run, device, repeats):
+    """(median seconds, peak bytes) of run(), after one run to warm up if there are several."""
+    seconds = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
+    for _ in range(repeats + (repeats > 1)):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else proc_status("VmHWM")
+    return statistics.median(seconds[repeats > 1:]), peak
+
+
+def main():
+    config = parse_flags(Config, __doc__)
+    if config.plan:
+        return print_plan(config)
+    imports = proc_status("VmRSS")
+    device, dtype = pick_device(config.device, config.dtype)
+    imports = 0 if device.type == "cuda" else imports
+    Path(config.out).parent.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(asdict(config)))
+
+    def rate(n, kind):
+        a = torch.randn(n, n, device=device, dtype=kind)
+        return 2 * n ** 3 / timed(lambda: a @ a, device, 5)[0]
+    side = 8192 if device.type == "cuda" else 2048
+    peak_rate = {kind: rate(side, kind) for kind in {dtype, torch.float32, torch.float64}}
+    block = torch.ones(1 << 28, device=device)
+    bandwidth = 2 * block.nbytes / timed(block.clone, device, 5)[0]
+    del block
+    print(f"{device}: copies {bandwidth / GB:.0f} GB/s, multiplies " +
+          ", ".join(f"{v / 1e12:.2f} Tflop/s in {str(k)[6:]}" for k, v in peak_rate.items()))
+    print(f"{'':<34} {'seconds':>9} {'peak GB':>9} {'of the limit':>13}")
+    found = {}
+
+    def report(what, run, *, least_bytes=0, ops=0, kind=dtype, repeats=config.repeats):
+        seconds, peak = timed(run, device, repeats)
+        limit = max(least_bytes / bandwidth, ops / peak_rate[kind])
+        share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
+        print(f"{what:<34} {seconds:9.3f} {(peak - imports) / GB:9.2f} {share}", flush=True)
+        found[what] = {"seconds": seconds, "peak_bytes": peak - imports, "limit_seconds": limit}
+        with open(config.out, "a") as file:
+            file.write(json.dumps({"what": what, "device": str(device), **found[what]}) + "\n")
+
+    loaded = []
+    report("load", lambda: loaded.extend(load(config.model, device, download_bar=bar)), repeats=1)
+    model = loaded[0]
+    _, shapes = weights_of(model.args)
+    r_cubed, rmn = sum(min(s) ** 3 for s in shapes), sum(min(s) * s[0] * s[1] for s in shapes)
+    # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
+    report("decompose", lambda: decomposed(model, MODULES["all"]), 4 * rmn + 9 * r_cubed, kind=torch.float64,
+           repeats=1)
+    model.to(dtype)
+
+    z = {name: v + 0.01 for name, v in ones(model).items()}
+    report("merge", lambda: [module.merge(z[name]) for name, module in wrapped(model).items()],
+           ops=4 * rmn, kind=torch.float32)
+
+    generator = torch.Generator().manual_seed(0)
+    rows = max(config.rollouts, config.members * config.shots)
+    prompts = torch.randint(model.args.vocab_size, (rows, config.prompt_tokens), generator=generator).tolist()
+    linears, table = sum(m * n for m, n in shapes), model.args.vocab_size * model.args.dim
+
+    def sampled(rows, z, **how):
+        with using(model, z):
+            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0, **how)
+
+    def least(rows):
+        """Every weight read once a token; 2 operations a weight, prompt and new tokens, the table for new."""
+        new, seen = rows * config.new_tokens, rows * (config.prompt_tokens + config.new_tokens)
+        return {"least_bytes": config.new_tokens * dtype.itemsize * (linears + table),
+                "ops": 2 * (seen * linears + new * table)}
+    for n in (1, config.rollouts):
+        report(f"generate, {n} rows", lambda: sampled(prompts[:n], {}), **least(n))
+
+    answers = [Answer(prompt, prompt[:config.new_tokens], [], "", 1 - 2 * (i % 3 == 0), True)
+               for i, prompt in enumerate(prompts[:config.rollouts])]
+    z = {name: v.requires_grad_() for name, v in z.items()}
+
+    def step():
+        with using(model, z):
+            accumulate_gradient(model, answers, temperature=1.0, lam=0.0, micro_batch=config.micro_batch)
+    # forward and input gradient 2 mn each, Uᵀy' and Uᵀg 2 r² each; the table where an answer is predicted
+    new, seen = [config.rollouts * n for n in (config.new_tokens, config.prompt_tokens + config.new_tokens)]
+    report("merge and gradient of a step", step,
+           ops=4 * seen * (linears + sum(min(s) ** 2 for s in shapes)) + 4 * new * table + 4 * rmn)
+    planned = memory_plan(model.args, b=dtype.itemsize, rollouts=config.rollouts,
+                          micro_batch=config.micro_batch, prompt_tokens=config.prompt_tokens,
+                          new_tokens=config.new_tokens, on_cpu=device.type == "cpu")
+    print(f"  planned peak {planned['peak'] / GB:.2f} GB")
+
+    experts = {k: {name: v.detach() + 0.01 * k for name, v in z.items()} for k in (1, 2, 3)}
+    members = [dict(zip(experts, alpha)) for alpha in torch.rand(config.members, 3).tolist()]
+    mixtures = [member for member in members for _ in range(config.shots)]
+    rows = prompts[:len(mixtures)]
+
+    def generation():
+        with using(model, mix(experts, mixtures)) as keep:
+            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=0, on_keep=keep)
+
+    def member_by_member():
+        for member in members:
+            sampled(rows[:config.shots], mix(experts, member))
+    report(f"plain generate, {len(rows)} rows", lambda: sampled(rows, {}), **least(len(rows)))
+    report(f"CEM generation, {len(rows)} rows", generation)
+    report("the same, merging for each member", member_by_member)
+    plain, cem, merging = [found[what]["seconds"] for what in list(found)[-3:]]
+    print(f"  a CEM generation costs {cem / plain:.2f} plain ones, and merging {merging / cem:.2f} times as much")
+    print(f"wrote {config.out}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,158 @@
+"""pytest tests/test_bench.py: the memory plan against a hand count and against what autograd keeps; bases
+that survive a kill; loading that never holds the weights twice."""
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from conftest import ARGS, PARAMS, random_state, random_z, write_meta
+
+import checkpoint
+from bench import kept_bytes, memory_plan, read_args
+from svf import MODULES, SVFLinear, decompose, using, wrap, wrapped
+
+ROOT = Path(__file__).parent.parent
+LLAMA3_8B = {"dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256,
+             "multiple_of": 1024, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-05, "rope_theta": 500000.0}
+STEP = dict(b=2, rollouts=64, micro_batch=2, prompt_tokens=256, new_tokens=256, on_cpu=False)
+
+
+def test_the_plan_of_an_8b_adds_up_and_allocates_nothing(tmp_path):
+    (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))
+    plan = memory_plan(read_args(str(tmp_path)), **STEP)
+    assert round(plan["W"] / 2 / 1e9, 2) == 8.03
+    assert plan["z, its gradient, Adam"] == 16 * 720_896
+    assert round(plan["bases"] / 2 / 1e9, 2) == 2.75
+    assert round((plan["W"] + plan["bases"] + plan["W'"]) / 1e9, 1) == 35.5
+    assert round(plan["rollout: key-value cache"] / 1e9, 1) == 4.3
+    assert 35.5e9 < plan["peak"] < 48e9
+
+
+def test_bench_prints_the_plan_of_a_configuration_file(tmp_path):
+    (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))
+    done = subprocess.run([sys.executable, ROOT / "bench.py", "--plan", tmp_path / "params.json"],
+                          capture_output=True, text=True)
+    assert "8.03 B parameters, 224 linears, 720,896 z's, 2.75 G basis values" in done.stdout, done.stderr
+    wrong = subprocess.run([sys.executable, ROOT / "bench.py", "--plan", tmp_path / "none"],
+                           capture_output=True, text=True)
+    assert wrong.returncode == 2 and "none is no params.json" in wrong.stderr
+
+
+def test_the_plan_counts_what_autograd_keeps_in_a_block(tiny):
+    """The bytes that a forward pass saves for the backward pass, block by block, against the formula."""
+    model, _ = tiny
+    z = {name: v.requires_grad_() for name, v in random_z(model).items()}
+    kept, B, T = {}, 4, 32
+
+    def keep(tensor):
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+    with using(model, z):
+        weights = {t.untyped_storage()._cdata for m in model.modules() if isinstance(m, SVFLinear)
+                   for t in (m.merged, m.linear.weight, m.basis)}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.hidden(torch.ones(B, T, dtype=torch.long))
+    total = sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
+    formula = B * T * ARGS.n_layers * kept_bytes(ARGS, 4, on_cpu=True)
+    assert 0.9 < formula / total < 1.1
+
+
+def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, _ = checkpoint.load(tiny_folder, "cpu")
+    made = []
+
+    def counted(W):
+        made.append(W)
+        return decompose(W)
+    wrap(model, MODULES["all"], basis_of=checkpoint.kept_bases(model.fingerprint, counted))
+    assert len(made) == 14
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    files[3].unlink()
+    files[8].rename(files[8].with_name(files[8].name + ".part"))  # what an interruption in mid-write leaves
+    again, _ = checkpoint.load(tiny_folder, "cpu")
+    wrap(again, MODULES["all"], basis_of=checkpoint.kept_bases(again.fingerprint, counted))
+    assert len(made) == 16
+    for name, module in wrapped(again).items():
+        assert torch.equal(module.basis, wrapped(model)[name].basis)
+
+
+DECOMPOSE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import checkpoint, svf
+model, _ = checkpoint.load(sys.argv[2], "cpu")
+def one(W):
+    print("made", flush=True)
+    return svf.decompose(W)
+svf.wrap(model, svf.MODULES["all"], basis_of=checkpoint.kept_bases(model.fingerprint, one))
+"""
+
+
+def test_a_killed_decomposition_goes_on_where_it_was_bit_for_bit(tmp_path):
+    # large enough that the kill falls in the middle
+    params = {**PARAMS, "dim": 192, "n_layers": 4}
+    args = checkpoint.meta_args(write_meta(tmp_path / "model", [{}], params) / "params.json")
+    write_meta(tmp_path / "model", [random_state(args=args)], params)
+
+    def start(cache):
+        return subprocess.Popen([sys.executable, "-c", DECOMPOSE, ROOT, tmp_path / "model"], text=True,
+                                stdout=subprocess.PIPE, env={**os.environ, "XDG_CACHE_HOME": str(cache)})
+    child = start(tmp_path / "killed")
+    for _ in range(10):
+        child.stdout.readline()
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    there = len(list((tmp_path / "killed").rglob("*.safetensors")))
+    assert 0 < there < 28
+    assert start(tmp_path / "killed").communicate()[0].count("made") == 28 - there
+    assert start(tmp_path / "whole").communicate()[0].count("made") == 28
+    for file in (tmp_path / "whole").rglob("*.safetensors"):
+        twin = tmp_path / "killed" / file.relative_to(tmp_path / "whole")
+        assert twin.read_bytes() == file.read_bytes()
+
+
+LOAD = """
+import sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import torch, checkpoint
+def anonymous():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+start, peak, done = anonymous(), 0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, anonymous() - start)
+        time.sleep(0.002)
+thread = threading.Thread(target=watch)
+thread.start()
+model, _ = checkpoint.load(sys.argv[2], "cpu", getattr(torch, sys.argv[3]))
+done = True
+thread.join()
+print(peak / sum(p.numel() * p.element_size() for p in model.parameters()))
+"""
+
+
+def test_loading_two_gigabytes_peaks_at_most_a_fifth_above_the_weights(tmp_path):
+    """Two shards, which must be joined; in the file's own dtype and, twice as large, in float32."""
+    if not Path("/proc/self/status").exists():
+        return
+    params = {**PARAMS, "dim": 2048, "n_layers": 20, "n_heads": 16, "n_kv_heads": 16, "multiple_of": 256}
+    args = checkpoint.meta_args(write_meta(tmp_path / "large", [{}], params) / "params.json")
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in checkpoint.Transformer(args).state_dict().items()}
+    axis = {"wo": 1, "w2": 1}
+    half = {key: s if len(s) == 1 else [n // 2 if i == axis.get(key.split(".")[-2], 0) else n
+                                        for i, n in enumerate(s)] for key, s in shapes.items()}
+    shard = {key: torch.zeros(s, dtype=torch.bfloat16) for key, s in half.items()}
+    write_meta(tmp_path / "large", [shard, shard], params)
+    size = sum(file.stat().st_size for file in (tmp_path / "large").glob("*.pth"))
+    assert size > 1.9e9
+    for dtype in ("bfloat16", "float32"):
+        done = subprocess.run([sys.executable, "-c", LOAD, ROOT, tmp_path / "large", dtype],
+                              capture_output=True, text=True)
+        assert float(done.stdout) <= 1.2, (dtype, done.stdout, done.stderr)
