@@ -229,7 +229,7 @@ def main():
     report(f"CEM generation, {len(rows)} rows", generation)
     report("the same, merging for each member", member_by_member)
     plain, cem, merging = [found[what]["seconds"] for what in list(found)[-3:]]
-    print(f"  a CEM generation costs {cem / plain:.2f} plain ones, and merging {merging / cem:.2f} times as much")
+    print(f"  a CEM generation costs {cem / plain:.2f} plain ones, merging {merging / cem:.2f} times as much")
     print(f"wrote {config.out}")
 
 

@@ -91,18 +91,18 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
     return lambda problems: [mixture] * len(problems)
 
 
-class Stream:
-    """Prints an answer as its tokens come."""
+def streamed(tokenizer):
+    """on_token for `generate`: prints an answer as its tokens come."""
+    ids, shown = [], 0
 
-    def __init__(self, tokenizer):
-        self.tokenizer, self.ids, self.shown = tokenizer, [], 0
-
-    def __call__(self, row, token):
-        self.ids.append(token)
-        text = self.tokenizer.decode(self.ids)
+    def show(row, token):
+        nonlocal shown
+        ids.append(token)
+        text = tokenizer.decode(ids)
         if not text.endswith("\ufffd"):  # a character of several tokens is not whole yet
-            print(text[self.shown:], end="", flush=True)
-            self.shown = len(text)
+            print(text[shown:], end="", flush=True)
+            shown = len(text)
+    return show
 
 
 def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
@@ -114,7 +114,7 @@ def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
     print("[" + " + ".join(f"{alpha:.2f} {name}" for name, alpha in mixture.items()) + "]")
     for label, used in [("", mixture), ("the base model: ", {"other": 1.0})][:1 + config.compare]:
         print(label + problem.prefill, end="", flush=True)
-        ask(plain, [problem], [used], on_token=Stream(tokenizer))
+        ask(plain, [problem], [used], on_token=streamed(tokenizer))
         print()
 
 
@@ -155,7 +155,7 @@ def main():
     ask = partial(adapt.second_pass, model, tokenizer, experts["task"], temperature=0)
     if config.export:
         with using(model, mix(experts["task"], pick([tasks.Problem(config.prompt, "", "")])[0])):
-            merged = {f"{name}.weight": module.merged for name, module in wrapped(model).items()}
+            merged = {f"{k}.weight": m.merged for k, m in wrapped(model).items() if m.merged is not None}
             print(write_hf(model, config.export, merged))
     elif task and not config.prompt and not config.examples:
         answer_task(config, metadata, task, pick, ask)
