@@ -1,12 +1,11 @@
 """Our model, tokenizer, chat formats and speed against Hugging Face transformers, outside the suite.
 
     pip install transformers tokenizers
-    # logits, greedy generation, chat formats, export
-    python tests/compare_transformers.py                    
-    python tests/compare_transformers.py --texts FOLDER       # token ids on 10,000 texts of jsonl files, too
-    python tests/compare_transformers.py --speed              # rollouts, five alternating pairs in each dtype
-    # a training step against bare forward + backward
-    python tests/compare_transformers.py --step             
+    python tests/compare_transformers.py                    # logits, greedy answers, chat formats, export
+    python tests/compare_transformers.py --texts FOLDER     # and token ids on 10,000 texts of jsonl files
+    python tests/compare_transformers.py --speed            # rollouts, five alternating pairs in each dtype
+    python tests/compare_transformers.py --step             # a training step against bare forward + backward
+    python tests/compare_transformers.py --cem              # a CEM generation against plain ones and merging
 """
 import argparse
 import json
@@ -23,7 +22,7 @@ import tasks  # noqa: E402
 from checkpoint import DEFAULT_MODEL, fetch_default, load, write_hf  # noqa: E402
 from model import generate, pad  # noqa: E402
 from rl import accumulate_gradient, answer_logprobs, rollout  # noqa: E402
-from svf import MODULES, ones, using, wrap  # noqa: E402
+from svf import MODULES, mix, ones, using, wrap, wrapped  # noqa: E402
 
 PROMPTS = ["Hi", "What is the capital of France?", "Name three fruits.", "Write one line about the sea.",
            "What is 12 times 3?", "Say hello in Spanish.", "def f(x):\n    return",
@@ -48,8 +47,8 @@ def hf_logits(hf, rows):
 def difference(model, hf, rows):
     with torch.no_grad():
         ours = model(pad(rows, "cpu")[0])
-    return max((ours[i, :len(row)] - theirs).abs().max().item() for i,
-               (row, theirs) in enumerate(zip(rows, hf_logits(hf, rows))))
+    return max((ours[i, :len(row)] - theirs).abs().max().item()
+               for i, (row, theirs) in enumerate(zip(rows, hf_logits(hf, rows))))
 
 
 def compare_random_models(folder):
@@ -95,7 +94,6 @@ def compare_default_model(folder):
     wrap(model, MODULES["all"])
     z = {name: v + 0.05 * torch.randn_like(v) for name, v in ones(model).items()}
     with using(model, z):
-        from svf import wrapped
         write_hf(model, folder / "adapted", {f"{n}.weight": m.merged for n, m in wrapped(model).items()})
         hf = LlamaForCausalLM.from_pretrained(folder / "adapted").float().eval()
         report("an adapted model, exported: max |Δlogit|, float32", difference(model, hf, prompts), 1e-3)
@@ -165,8 +163,7 @@ def compare_chat_formats(folder):
 
 
 def compare_token_ids(folder, n=10_000):
-    texts = [str(value) for path in sorted(Path(folder).glob("*.jsonl")) for line in open(path,
-                                                                                          encoding="utf-8")
+    texts = [value for path in sorted(Path(folder).glob("*.jsonl")) for line in open(path, encoding="utf-8")
              for value in json.loads(line).values() if isinstance(value, str)]
     texts = texts[::max(1, len(texts) // n)][:n]
     hf, _ = gguf_tokenizer()
@@ -176,49 +173,88 @@ def compare_token_ids(folder, n=10_000):
     report(f"token ids differ, of {len(texts)} texts", different, 0)
 
 
+def hf_generate(hf, rows, new_tokens, stop):
+    """Sampled continuations of ragged prompts by transformers' own generate: a list of id lists."""
+    longest = max(map(len, rows))
+    tokens = torch.tensor([[0] * (longest - len(p)) + p for p in rows])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in rows])
+    out = hf.generate(tokens, attention_mask=mask, max_new_tokens=new_tokens, do_sample=True, temperature=1.0,
+                      top_k=0, top_p=1.0, pad_token_id=0, eos_token_id=sorted(stop) or None)
+    rows = out[:, longest:].tolist()
+    return [row[:next((i + 1 for i, t in enumerate(row) if t in stop), len(row))] for row in rows]
+
+
+def alternate(runs, rounds):
+    """Seconds of each of {name: function} in each round, run in turn; a first round warms up."""
+    seconds = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
 def compare_speed(folder, pairs=5):
     """Rollouts of 64 math prompts, at most 96 new tokens, temperature 1, against transformers' generate."""
     from transformers import LlamaForCausalLM
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
     write_hf(model, folder / "speed", {})
     task = tasks.get_task("math")
-    problems = task.problems("train", 64, 0)
     prompts = [tokenizer.chat([{"role": "system", "content": task.system},
-                               {"role": "user", "content": p.prompt}],
-                              p.prefill) for p in problems]
+                               {"role": "user", "content": p.prompt}], p.prefill)
+               for p in task.problems("train", 64, 0)]
     for dtype, wanted in ((torch.bfloat16, 1.3), (torch.float32, 1.1)):
         model.to(dtype)
         hf = LlamaForCausalLM.from_pretrained(folder / "speed", dtype=dtype).eval()
+        for what, rows, drop, stop, aim in (
+                ("64 rows, natural stops", prompts, True, tokenizer.stop_ids, wanted),
+                ("64 rows, all kept to the end", prompts, False, set(), 1.0),
+                ("batch 1, natural stop", prompts[:1], True, tokenizer.stop_ids, None)):
+            made = {"ours": [], "theirs": []}
 
-        def ours(rows, drop=True, stop=tokenizer.stop_ids):
-            ids, _ = generate(model, rows, max_new_tokens=96, stop_ids=stop,
-                              temperature=1.0, drop_finished=drop)
-            return sum(map(len, ids))
+            def ours():
+                ids, _ = generate(model, rows, max_new_tokens=96, stop_ids=stop, temperature=1.0,
+                                  drop_finished=drop)
+                made["ours"].append(sum(map(len, ids)))
 
-        def theirs(rows, stop=tokenizer.stop_ids):
-            longest = max(map(len, rows))
-            tokens = torch.tensor([[0] * (longest - len(p)) + p for p in rows])
-            mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in rows])
-            out = hf.generate(tokens, attention_mask=mask, max_new_tokens=96, do_sample=True, temperature=1.0,
-                              top_k=0, top_p=1.0, pad_token_id=0, eos_token_id=sorted(stop) or None)[:,
-                                                                                                     longest:]
-            return sum(next((i + 1 for i, t in enumerate(row) if t in stop),
-                            len(row)) for row in out.tolist())
-        for what, rows, how in (("64 rows, natural stops", prompts, {}),
-                                ("64 rows, all kept to the end", prompts, {"drop": False, "stop": set()}),
-                                ("batch 1, natural stop", prompts[:1], {})):
-            rates, hf_rates = [], []
-            for _ in range(pairs):
-                for run, into in ((lambda: ours(rows, **how), rates),
-                                  (lambda: theirs(rows, **{k: v for k, v in how.items() if k == "stop"}),
-                                   hf_rates)):
-                    started = time.perf_counter()
-                    tokens = run()
-                    into.append(tokens / (time.perf_counter() - started))
-            a, b = statistics.median(rates), statistics.median(hf_rates)
-            print(f"{str(dtype)[6:]:<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: {a / b:.2f} "
-                  f"times"
-                  + (f"   (aim {wanted})" if "natural stops" in what else ""), flush=True)
+            def theirs():
+                made["theirs"].append(sum(map(len, hf_generate(hf, rows, 96, stop))))
+            seconds = alternate({"ours": ours, "theirs": theirs}, pairs)
+            a, b = (statistics.median(n / s for n, s in zip(made[who][1:], seconds[who])) for who in made)
+            print(f"{str(dtype)[6:]:<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: "
+                  f"{a / b:.2f} times" + (f"   (aim {aim})" if aim else ""), flush=True)
+
+
+def compare_cem(folder, members=32, prompt_tokens=64, new_tokens=32):
+    """One CEM generation, every row with its own z, against plain generates of the same rows."""
+    from transformers import LlamaForCausalLM
+    model, _ = load(DEFAULT_MODEL, "cpu")
+    write_hf(model, folder / "cem", {})
+    wrap(model, MODULES["all"])
+    model.to(torch.bfloat16)
+    hf = LlamaForCausalLM.from_pretrained(folder / "cem", dtype=torch.bfloat16).eval()
+    torch.manual_seed(0)
+    experts = {k: {name: v + 0.01 * torch.randn_like(v) for name, v in ones(model).items()} for k in range(3)}
+    population = [dict(enumerate(alpha)) for alpha in torch.rand(members, 3).tolist()]
+    for shots in (3, 10):
+        rows = torch.randint(model.args.vocab_size, (members * shots, prompt_tokens)).tolist()
+
+        def ours(rows, mixtures):
+            with using(model, mix(experts, mixtures) if mixtures else {}) as keep:
+                generate(model, rows, max_new_tokens=new_tokens, stop_ids=(), temperature=0, on_keep=keep)
+
+        def merging():
+            for member in population:
+                ours(rows[:shots], member)
+        times = alternate({"plain": lambda: ours(rows, None), "merging": merging,
+                           "cem": lambda: ours(rows, [m for m in population for _ in range(shots)]),
+                           "hf": lambda: hf_generate(hf, rows, new_tokens, set())}, 3)
+        s = {name: statistics.median(t) for name, t in times.items()}
+        print(f"{members} members x {shots} shots: plain {s['plain']:.1f} s, CEM {s['cem']:.1f} s, merging for "
+              f"each member {s['merging']:.1f} s, transformers' plain {s['hf']:.1f} s; CEM is "
+              f"{s['cem'] / s['plain']:.2f} times plain (limit 2.0), merging "
+              f"{s['merging'] / s['cem']:.2f} times CEM (limit 1.7)", flush=True)
 
 
 def compare_step(rounds=3):
@@ -248,13 +284,7 @@ def compare_step(rounds=3):
             accumulate_gradient(model, batch, temperature=0.7, lam=lam, micro_batch=16)
 
     runs = {"bare": bare, "λ = 0": lambda: step(0.0), "λ > 0": lambda: step(0.1)}
-    seconds = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    median = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    median = {name: statistics.median(times) for name, times in alternate(runs, rounds).items()}
     print(f"bare forward + backward {median['bare']:.1f} s; a step with λ = 0 is "
           f"{median['λ = 0'] / median['bare']:.2f} "
           f"times that (limit 1.7), with λ > 0 {median['λ > 0'] / median['bare']:.2f} times (limit 2.4)")
@@ -265,6 +295,7 @@ if __name__ == "__main__":
     parser.add_argument("--texts", default="")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--step", action="store_true")
+    parser.add_argument("--cem", action="store_true")
     flags = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as name:
@@ -272,6 +303,8 @@ if __name__ == "__main__":
             compare_speed(Path(name))
         elif flags.step:
             compare_step()
+        elif flags.cem:
+            compare_cem(Path(name))
         else:
             compare_random_models(Path(name))
             compare_default_model(Path(name))
