@@ -251,8 +251,8 @@ def compare_cem(folder, members=32, prompt_tokens=64, new_tokens=32):
                            "cem": lambda: ours(rows, [m for m in population for _ in range(shots)]),
                            "hf": lambda: hf_generate(hf, rows, new_tokens, set())}, 3)
         s = {name: statistics.median(t) for name, t in times.items()}
-        print(f"{members} members x {shots} shots: plain {s['plain']:.1f} s, CEM {s['cem']:.1f} s, merging for "
-              f"each member {s['merging']:.1f} s, transformers' plain {s['hf']:.1f} s; CEM is "
+        print(f"{members} members x {shots} shots: plain {s['plain']:.1f} s, CEM {s['cem']:.1f} s, merging "
+              f"for each member {s['merging']:.1f} s, transformers' plain {s['hf']:.1f} s; CEM is "
               f"{s['cem'] / s['plain']:.2f} times plain (limit 2.0), merging "
               f"{s['merging'] / s['cem']:.2f} times CEM (limit 1.7)", flush=True)
 
