@@ -132,14 +132,14 @@ def accuracy_table(config, model, tokenizer, experts, metadata, names):
 def confusion_table(config, model, tokenizer, experts, metadata):
     """Rows: what a request is; columns: where it goes. Held-out and test requests, then unseen tasks'."""
     options = [option["task"] for option in adapt.dispatch_options(experts, metadata)]
-    sources = [(split, name, name) for split in ("heldout", "test") for name in options]
-    sources += [("unseen", name, tasks.COUSIN[name]) for name in options if name in tasks.COUSIN]
+    sources = [(split, name, name, split) for split in ("heldout", "test") for name in options]
+    sources += [("unseen", name, tasks.COUSIN[name], "test") for name in options if name in tasks.COUSIN]
+    asked = [(label, name, tasks.requests(source, split, config.n, config.seed, config.data))
+             for label, name, source, split in sources]
     for row, dispatch in dispatchers(model, tokenizer, experts, metadata).items():
         print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{o:>11}" for o in options))
         right = {}
-        for split, name, source in sources:
-            requests = tasks.requests(source, "test" if split == "unseen" else split,
-                                      config.n, config.seed, config.data)
+        for split, name, requests in asked:
             chosen = [next(iter(m)) for m in dispatch(requests)]
             right.setdefault(split, []).extend(choice == name for choice in chosen)
             counts = {o: chosen.count(o) for o in options}
