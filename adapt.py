@@ -22,6 +22,10 @@ def dispatch_options(experts, metadata):
     return [{"task": k, "example": metadata[k]["example"]} for k in sorted(experts["task"])] + [OTHER_EXPERT]
 
 
+def dispatch_ids(tokenizer, options, request):
+    return tokenizer.chat([{"role": "user", "content": dispatch_prompt(options, request)}], "Answer:")
+
+
 @torch.no_grad()
 def calibrated_bias(model, tokenizer, options):
     """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens; there, minus the
@@ -39,10 +43,6 @@ def calibrated_bias(model, tokenizer, options):
     return bias
 
 
-def dispatch_ids(tokenizer, options, request):
-    return tokenizer.chat([{"role": "user", "content": dispatch_prompt(options, request)}], "Answer:")
-
-
 def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
     """(A) with z_c = {}, (B) with the classifier's z: the function requests -> one one-hot mixture each."""
     options = dispatch_options(experts, metadata)
@@ -51,12 +51,12 @@ def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
 
     def dispatch(requests):
         mixtures = []
-        for start in range(0, len(requests), batch_size):
-            prompts = [dispatch_ids(tokenizer, options, r) for r in requests[start:start + batch_size]]
-            with using(model, z_c):
+        with using(model, z_c):
+            for start in range(0, len(requests), batch_size):
+                prompts = [dispatch_ids(tokenizer, options, r) for r in requests[start:start + batch_size]]
                 ids, _ = generate(model, prompts, max_new_tokens=1, stop_ids=(), temperature=0,
                                   logit_bias=bias)
-            mixtures += [{names[row[0]]: 1.0} for row in ids]
+                mixtures += [{names[row[0]]: 1.0} for row in ids]
         return mixtures
     return dispatch
 
@@ -108,8 +108,8 @@ def dressed(problem, mixture, metadata):
     expert = metadata.get(next(iter(mixture))) if len(mixture) == 1 else None
     if expert is None:
         return problem
-    prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]
-    return replace(problem, system=expert["system"], prefill=prefill)
+    fits = problem.prefill.startswith(expert["prefill"])
+    return replace(problem, system=expert["system"], prefill=problem.prefill if fits else expert["prefill"])
 
 
 def second_pass(model, tokenizer, experts, task, problems, mixtures, **how):

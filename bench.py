@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from checkpoint import DEFAULT_MODEL, fetch_default, hf_args, load, meta_args, read_gguf
-from cli import bar, decomposed, parse_flags, pick_device, run
+from checkpoint import DEFAULT_MODEL, hf_args, load, meta_args
+from cli import append, decomposed, parse_flags, pick_device, run
 from model import Transformer, generate
 from rl import Answer, accumulate_gradient
 from svf import MODULES, mix, ones, using, wrapped
@@ -27,7 +27,7 @@ GB = 1e9
 @dataclass
 class Config:
     model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
-    plan: str = ""  # only the memory plan of this model or params.json or config.json
+    plan: str = ""  # only the memory plan of a step for this params.json, config.json or folder, on a GPU
     rollouts: int = 64  # rows of a training step
     micro_batch: int = 16  # rows of one forward and backward pass
     prompt_tokens: int = 64  # of each row
@@ -44,15 +44,12 @@ class Config:
 
 
 def read_args(path):
-    """ModelArgs of a configuration file, a folder with one, a .gguf file or the default model."""
-    path = fetch_default(None) if path == DEFAULT_MODEL else Path(path)
+    """ModelArgs of a params.json (Meta), a config.json (Hugging Face) or a folder with one of them."""
     for name, read in (("params.json", meta_args), ("config.json", hf_args)):
-        file = path if path.name == name else path / name
+        file = Path(path) if Path(path).name == name else Path(path, name)
         if file.is_file():
             return read(file)
-    if path.suffix == ".gguf" and path.is_file():
-        return read_gguf(path)[0]
-    raise FileNotFoundError(f"{path} is no params.json, config.json or .gguf file, and no folder with one")
+    raise FileNotFoundError(f"{path} is no params.json or config.json, and no folder with one")
 
 
 def weights_of(args):
@@ -121,16 +118,16 @@ def timed(run, device, repeats):
     """(median seconds, peak bytes) of run(), after one run to warm up if there are several."""
     seconds = []
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
     for _ in range(repeats + (repeats > 1)):
         started = time.perf_counter()
         run()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else proc_status("VmHWM")
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else proc_status("VmHWM")
     return statistics.median(seconds[repeats > 1:]), peak
 
 
@@ -141,14 +138,14 @@ def main():
     imports = proc_status("VmRSS")
     device, dtype = pick_device(config.device, config.dtype)
     imports = 0 if device.type == "cuda" else imports
-    Path(config.out).parent.mkdir(parents=True, exist_ok=True)
     print(json.dumps(asdict(config)))
 
     def rate(n, kind):
         a = torch.randn(n, n, device=device, dtype=kind)
         return 2 * n ** 3 / timed(lambda: a @ a, device, 5)[0]
     side = 8192 if device.type == "cuda" else 2048
-    peak_rate = {kind: rate(side, kind) for kind in {dtype, torch.float32, torch.float64}}
+    kinds = {dtype, torch.float32} | ({torch.float64} if device.type != "mps" else set())
+    peak_rate = {kind: rate(side, kind) for kind in kinds}
     block = torch.ones(1 << 28, device=device)
     bandwidth = 2 * block.nbytes / timed(block.clone, device, 5)[0]
     del block
@@ -159,21 +156,20 @@ def main():
 
     def report(what, run, *, least_bytes=0, ops=0, kind=dtype, repeats=config.repeats):
         seconds, peak = timed(run, device, repeats)
-        limit = max(least_bytes / bandwidth, ops / peak_rate[kind])
+        limit = max(least_bytes / bandwidth, ops / peak_rate.get(kind, torch.inf))
         share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
         print(f"{what:<34} {seconds:9.3f} {(peak - imports) / GB:9.2f} {share}", flush=True)
         found[what] = {"seconds": seconds, "peak_bytes": peak - imports, "limit_seconds": limit}
-        with open(config.out, "a") as file:
-            file.write(json.dumps({"what": what, "device": str(device), **found[what]}) + "\n")
+        append(config.out, {"what": what, "device": str(device), **found[what]})
 
     loaded = []
-    report("load", lambda: loaded.extend(load(config.model, device, download_bar=bar)), repeats=1)
+    report("load", lambda: loaded.extend(load(config.model, device)), repeats=1)
     model = loaded[0]
     _, shapes = weights_of(model.args)
     r_cubed, rmn = sum(min(s) ** 3 for s in shapes), sum(min(s) * s[0] * s[1] for s in shapes)
     # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
-    report("decompose", lambda: decomposed(model, MODULES["all"]), 4 * rmn + 9 * r_cubed, kind=torch.float64,
-           repeats=1)
+    report("decompose", lambda: decomposed(model, MODULES["all"]), ops=4 * rmn + 9 * r_cubed,
+           kind=torch.float64, repeats=1)
     model.to(dtype)
 
     z = {name: v + 0.01 for name, v in ones(model).items()}
@@ -197,7 +193,7 @@ def main():
     for n in (1, config.rollouts):
         report(f"generate, {n} rows", lambda: sampled(prompts[:n], {}), **least(n))
 
-    answers = [Answer(prompt, prompt[:config.new_tokens], [], "", 1 - 2 * (i % 3 == 0), True)
+    answers = [Answer(prompt, (prompt * config.new_tokens)[:config.new_tokens], [], "", i % 2 * 2 - 1, True)
                for i, prompt in enumerate(prompts[:config.rollouts])]
     z = {name: v.requires_grad_() for name, v in z.items()}
 
@@ -220,7 +216,8 @@ def main():
 
     def generation():
         with using(model, mix(experts, mixtures)) as keep:
-            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=0, on_keep=keep)
+            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0,
+                     on_keep=keep)
 
     def member_by_member():
         for member in members:

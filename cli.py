@@ -3,6 +3,7 @@
 All flags, printing and defaults are here and in the scripts; the files that these import have none.
 """
 import argparse
+import json
 import sys
 import time
 from dataclasses import fields
@@ -32,33 +33,51 @@ def parse_flags(Config, doc):
         parser.add_argument(name, default=field.default,
                             help=f"{comment[field.name]} (default: {field.default!r})", **how,
                             **({"nargs": "?"} if name == "prompt" else {}))
-    return Config(**vars(parser.parse_args()))
+    config = Config(**vars(parser.parse_args()))
+    for field in fields(Config):
+        if field.type is int and field.name != "seed" and getattr(config, field.name) < 1:
+            raise ValueError(f"--{field.name.replace('_', '-')} must be at least 1")
+    return config
 
 
 def run(main):
     """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
     try:
         main()
+    except torch.OutOfMemoryError:
+        sys.stderr.write("error: out of memory; lower --micro-batch (bench.py --plan MODEL adds it up)\n")
+        sys.exit(2)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
-    except (KeyboardInterrupt, EOFError):
+    except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         sys.exit(130)
 
 
+def append(path, record):
+    """Add a line of JSON to the log at `path`."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def pick_device(device, dtype):
     """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is missing."""
-    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    there = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    there = ["cuda"] * bool(there) + ["mps"] * torch.backends.mps.is_available() + ["cpu"] + there
     device = device or there[0]
-    if device.split(":")[0] not in there:
+    if device not in there:
         raise ValueError(f"--device {device} is not available here; there is {', '.join(there)}")
     if dtype not in ("", "float32", "bfloat16"):
         raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
-    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in older torch
-    native = {"cuda": torch.cuda.is_available() and torch.cuda.is_bf16_supported(), "mps": False,
-              "cpu": any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))}[device.split(":")[0]]
-    return torch.device(device), getattr(torch, dtype or ("bfloat16" if native else "float32"))
+    device = torch.device(device)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        native = any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return device, getattr(torch, dtype or ("bfloat16" if native else "float32"))
 
 
 def decomposed(model, names):
@@ -73,9 +92,7 @@ def open_model(name, modules, device, dtype):
     if modules not in MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(MODULES)}")
     device, dtype = pick_device(device, dtype)
-    model, tokenizer = load(
-        name, device, progress=partial(bar, desc="loading"),
-        download_bar=lambda total: bar(total=total, desc="downloading", unit="B", unit_scale=True))
+    model, tokenizer = load(name, device, progress=partial(bar, desc="loading"))
     decomposed(model, MODULES[modules]).to(dtype)
     size = sum(p.numel() for p in model.parameters()) / 1e6
     seconds = time.time() - started

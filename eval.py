@@ -5,7 +5,6 @@
     python eval.py --table trained      # the same on test problems of the experts' own tasks
     python eval.py --table dispatch     # which expert prompt and classifier choose: a confusion matrix
 """
-import json
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,7 @@ import torch
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_experts
-from cli import TEST_SEED, bar, open_model, parse_flags, result_line, run, summary
+from cli import TEST_SEED, append, bar, open_model, parse_flags, result_line, run, summary
 from rl import evaluate, rollout
 from sample import search_mixture
 from svf import ones
@@ -48,9 +47,7 @@ class Config:
 
 
 def write(config, record):
-    Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-    with open(config.out, "a") as file:
-        file.write(json.dumps({"table": config.table, "seed": config.seed, **record}) + "\n")
+    append(config.out, {"table": config.table, "seed": config.seed, **record})
 
 
 def format_table(config, model, tokenizer, names):
@@ -77,14 +74,14 @@ def random_expert(model, experts, seed):
     generator = torch.Generator().manual_seed(seed)
 
     def noise(name, like):
-        size = torch.stack([z[name] - 1 for z in experts.values()]).square().mean().sqrt()
+        size = torch.stack([z.get(name, like) - 1 for z in experts.values()]).square().mean().sqrt()
         return size * torch.randn(like.shape, generator=generator).to(like)
     return {name: like + noise(name, like) for name, like in ones(model).items()}
 
 
 def dispatchers(model, tokenizer, experts, metadata):
     """{row: requests -> mixtures}: the prompt strategy and, if there is a dispatch expert, the classifier."""
-    z_of = {"prompt": {}} | {"classifier": z for z in experts["dispatch"].values()}
+    z_of = {"prompt": {}} | {"classifier": z for z in list(experts["dispatch"].values())[:1]}
     return {row: adapt.dispatcher(model, tokenizer, experts, metadata, z_c) for row, z_c in z_of.items()}
 
 
@@ -105,9 +102,8 @@ def rows_of(config, model, tokenizer, experts, metadata, task, problems):
         seconds = time.time() - started
         yield row, seconds, [adapt.dressed(p, m, metadata) for p, m in zip(problems, mixtures)], mixtures
     for seed in range(config.searches):
-        started, search = time.time(), replace(config, seed=seed)
-        mixture = search_mixture(search, model, tokenizer, experts["task"], task,
-                                 task.problems("val", config.shots, seed))
+        started, examples = time.time(), task.problems("val", config.shots, seed)
+        mixture = search_mixture(model, tokenizer, experts["task"], task, examples, config.generations, seed)
         yield f"cem, seed {seed}", time.time() - started, problems, [mixture] * len(problems)
 
 
@@ -161,6 +157,8 @@ def main():
     names = {"format": list(INSTRUCTIONS), "trained": list(experts["task"]), "dispatch": [],
              "unseen": [tasks.COUSIN[k] for k in experts["task"] if k in tasks.COUSIN]}[config.table]
     names = config.tasks.split(",") if config.tasks else names
+    if config.table == "format" and not set(names) <= INSTRUCTIONS.keys():
+        raise ValueError(f"--table format is for {', '.join(INSTRUCTIONS)}, not for {config.tasks}")
     if config.table == "format":
         format_table(config, model, tokenizer, names)
     elif config.table == "dispatch":

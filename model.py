@@ -67,7 +67,8 @@ class KVCache:
         self.v = torch.zeros(shape, device=device, dtype=dtype)
 
     def keep(self, rows):
-        self.k, self.v = self.k[:, rows], self.v[:, rows]
+        self.k = self.k[:, rows]  # one after the other: never two of both in memory
+        self.v = self.v[:, rows]
 
 
 class Attention(nn.Module):
@@ -149,8 +150,8 @@ class Transformer(nn.Module):
             rope = rope_angles(torch.arange(tokens.shape[1], device=tokens.device), self.args)
         else:
             rope = rope_angles(positions[:, None], self.args)
-            hidden = torch.arange(past, device=tokens.device) > positions[:, None]  # (B, past)
-            mask = torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, -torch.inf)
+            unseen = torch.arange(past, device=tokens.device) > positions[:, None]  # (B, past)
+            mask = torch.zeros_like(unseen, dtype=x.dtype).masked_fill(unseen, -torch.inf)
             decoding = positions, mask[:, None, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, None if cache is None else (cache.k[i], cache.v[i]), decoding)
@@ -198,16 +199,18 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
     A row ends with the first of `stop_ids` (kept as its last id), when `is_finished(ids)` says so, or at
-    max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(rows, ids)` sees every new
-    token. Finished rows leave the batch once they are an eighth of it, after `on_keep(indices of the rows
+    max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(row, id)` sees each new token.
+    Finished rows leave the batch once they are an eighth of it, after `on_keep(indices of the rows
     that stay)`; with drop_finished=False they stay and are fed their last token.
-    Raises ValueError for an empty prompt.
+    Raises ValueError for an empty prompt, and for one that does not fit the model's context.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
     device = model.tok_embeddings.weight.device
     tokens, positions = pad(prompts, device)
     past = tokens.shape[1]
+    if past + max_new_tokens > model.args.max_seq_len:
+        raise ValueError(f"{past} + {max_new_tokens} tokens do not fit the model's {model.args.max_seq_len}")
     dtype = model.tok_embeddings.weight.dtype
     cache = KVCache(model.args, len(prompts), past + max_new_tokens, device, dtype)
     h = model.hidden(tokens, cache)[torch.arange(len(prompts), device=device), positions - 1]  # (B, dim)

@@ -8,8 +8,8 @@ A step: merge z, sample answers, score them, follow the gradient. Where we diffe
    them; nothing is tokenized again. log π and KL are sums over an answer, means over the batch.
 3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
    position, without the gradient through the positions visited. π_1 is the same model at z = 1.
-4. b is the batch mean: the gradient stays unbiased, since E[∇ log π] = 0 (but for a row's own share,
-   1/B). Without it, at 10 % right, nine answers in ten push their own tokens down, and that drowns the tenth.
+4. b is the batch mean. E[∇ log π] = 0, so all it does to the expected gradient is a factor 1 − 1/B, a row's
+   own share. Without it, at 10 % right, nine answers in ten push their tokens down and drown the tenth.
 """
 import math
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
         prompts.append(tokenizer.chat([*turns, {"role": "user", "content": p.prompt}], p.prefill))
 
     def is_finished(ids):
+        # the last four tokens: a stop like ``` may be cut into several
         return task.max_new_tokens == 1 or bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
 
     answers, logprobs = generate(model, prompts, max_new_tokens=task.max_new_tokens,
@@ -83,7 +84,7 @@ def answer_logprobs(model, answers, temperature, logit_bias=None):
 
 
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
-    """−J: log π (N, V), sampled ids (N,), their rows (N,), r − b (B,), λ, log π_1 (N, V) -> (loss, KL)."""
+    """−J, and the sum of the KLs, from log π (N, V), ids and rows (N,), r − b (B,), λ, log π_1 (N, V)."""
     chosen = logp.gather(1, ids[:, None])[:, 0]  # (N,)
     loss = -(chosen * advantages[rows]).sum()  # −Σ_rows (r − b) Σ_t log π_z(ŷ_t)
     if ref_logp is None:
@@ -116,8 +117,8 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
     """REINFORCE on z from `state` ({} begins at 1) to `steps`; the best by validate(z) is state["best"].
 
     Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state
-    ends bit for bit where an uninterrupted run does. on_step(state, metrics) follows every step. Stops early
-    after `patience` validations without a better one.
+    ends where an uninterrupted run does, on a CPU bit for bit. on_step(state, metrics) follows every step.
+    Stops early after `patience` validations without a better one.
     """
     z = {name: v.clone().requires_grad_() for name, v in state.get("z", ones(model)).items()}
     optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)  # decay pulls to 0; the base is at 1
@@ -141,11 +142,11 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
             optimizer.step()
             optimizer.zero_grad()
             flat = torch.cat([v.detach() for v in z.values()])
-            if (flat.abs() < 1e-3).any():
+            if not (flat.abs() >= 1e-3).all():  # NaN fails, too
                 raise ValueError(f"step {step} brought a z within 0.001 of 0, where dz is 0/0; lower --lr")
             metrics |= {"right": accuracy(answers)[0], "kl": kl, "grad_norm": grad_norm,
-                        "finished": sum(a.finished for a in answers) / rollouts,
-                        "tokens": sum(len(a.ids) for a in answers) / rollouts,
+                        "finished": sum(a.finished for a in answers) / len(answers),
+                        "tokens": sum(len(a.ids) for a in answers) / len(answers),
                         "z_change": (flat - 1).square().mean().sqrt().item()}
         now = {name: v.detach().clone() for name, v in z.items()}
         state.update(step=step, z=now, optimizer=optimizer.state_dict())

@@ -2,7 +2,7 @@
 
     python sample.py --adapt prompt "A train leaves at 9 and arrives at 11. How many hours does it take?"
     python sample.py --adapt cem       # find a mixture for an unseen task from three examples, and try it
-    python sample.py                   # a chat with the base model, a line at a time; an empty one ends it
+    python sample.py                   # the base model; one question a line, an empty line ends it
 """
 import json
 import time
@@ -25,7 +25,7 @@ POPULATION, ELITES = 32, 6  # the authors' population and elite share
 
 @dataclass
 class Config:
-    prompt: str = ""  # what to answer; empty: problems of --task, else a chat
+    prompt: str = ""  # what to answer; empty: problems of --task, else asks you
     adapt: str = "none"  # first pass: none, prompt, classifier or cem
     expert: str = ""  # answer with this expert: a name in --experts, or a file
     experts: str = "experts"  # folder of the experts at hand
@@ -57,23 +57,23 @@ def example_task(path, cap):
     return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n], score)
 
 
-def search_mixture(config, model, tokenizer, experts, task, shots):
-    """(C): the weights of the task experts that answer the shots best, as a mixture."""
+def search_mixture(model, tokenizer, experts, task, shots, generations, seed):
+    """(C): the weights of the task experts that answer the shots best, as a mixture with the base's rest."""
     def fitness(task):
         return adapt.few_shot_fitness(model, tokenizer, experts, task, shots)
     started = time.time()
     fitness(replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
     seconds = (time.time() - started) * task.max_new_tokens / 4
-    print(f"cem on {len(shots)} examples of {task.name}: {config.generations} generations of "
+    print(f"cem on {len(shots)} examples of {task.name}: {generations} generations of "
           f"{POPULATION * len(shots)} answers, at most {seconds:.0f} s each")
-    with bar(desc="generations", total=config.generations) as progress:
+    with bar(desc="generations", total=generations) as progress:
         alpha, score = adapt.cem(fitness(task), len(experts), population=POPULATION, elites=ELITES,
-                                 generations=config.generations, on_generation=lambda _: progress.update(),
-                                 generator=torch.Generator().manual_seed(config.seed))
+                                 generations=generations, on_generation=lambda _: progress.update(),
+                                 generator=torch.Generator().manual_seed(seed))
     print(f"right on {100 * score[0]:.0f} % of the examples with")
     for name, weight in zip(experts, alpha.tolist()):
         print(f"  {name:<14} {weight:5.2f} {'█' * round(30 * weight)}")
-    return dict(zip(experts, alpha.tolist()))
+    return {**dict(zip(experts, alpha.tolist())), "other": 1 - alpha.sum().item()}
 
 
 def first_pass(config, model, tokenizer, experts, metadata, task):
@@ -86,8 +86,9 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
         return lambda problems: dispatch([p.prompt for p in problems])
     mixture = {Path(config.expert).stem: 1.0} if config.expert else {"other": 1.0}
     if config.adapt == "cem":
-        shots = task.problems("val", config.shots, config.seed)
-        mixture = search_mixture(config, model, tokenizer, experts["task"], task, shots)
+        mixture = search_mixture(model, tokenizer, experts["task"], task,
+                                 task.problems("val", config.shots, config.seed), config.generations,
+                                 config.seed)
     return lambda problems: [mixture] * len(problems)
 
 
@@ -105,12 +106,21 @@ def streamed(tokenizer):
     return show
 
 
+def asked_for():
+    """One question a line; an empty line or the end of the input is the last."""
+    try:
+        yield from iter(partial(input, "\nyou: "), "")
+    except EOFError:
+        print()
+
+
 def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
     """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
-    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda asked, texts: [1] * len(texts))
     problem = tasks.Problem(prompt, task.prefill if task else "", "", system=task and task.system)
     [mixture] = pick([problem])
     problem = adapt.dressed(problem, mixture, metadata)
+    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda asked, texts: [1] * len(texts),
+                       stop="```" if problem.prefill.startswith("```") else "")
     print("[" + " + ".join(f"{alpha:.2f} {name}" for name, alpha in mixture.items()) + "]")
     for label, used in [("", mixture), ("the base model: ", {"other": 1.0})][:1 + config.compare]:
         print(label + problem.prefill, end="", flush=True)
@@ -140,6 +150,12 @@ def main():
     config = parse_flags(Config, __doc__)
     if config.adapt not in ("none", "prompt", "classifier", "cem"):
         raise ValueError(f"--adapt {config.adapt} is not known; choose none, prompt, classifier or cem")
+    if config.examples and (config.task or config.adapt != "cem"):
+        raise ValueError("--examples are for --adapt cem, in place of a --task's")
+    if config.expert and config.adapt != "none":
+        raise ValueError("--expert answers alone; leave out --adapt")
+    if config.export and config.adapt in ("prompt", "classifier") and not config.prompt:
+        raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
     task = example_task(config.examples, config.max_new_tokens) if config.examples else None
     if config.task or (config.adapt == "cem" and task is None):
         task = tasks.get_task(config.task or UNSEEN, config.data)
@@ -160,8 +176,7 @@ def main():
     elif task and not config.prompt and not config.examples:
         answer_task(config, metadata, task, pick, ask)
     else:
-        prompts = [config.prompt] if config.prompt else iter(partial(input, "\nyou: "), "")
-        for prompt in prompts:
+        for prompt in [config.prompt] if config.prompt else asked_for():
             answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt)
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")}  # the paper's "attention": q and v
+MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")}  # the paper's "attention": wq wv
 MODULES["all"] = MODULES["attn"] + MODULES["mlp"]
 
 

@@ -48,10 +48,15 @@ class Task:
 NUMBER = re.compile(r"((?:(?<![\d)])-)?)\$?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)")
 
 
+def number_of(found):
+    """A match of NUMBER, (sign, digits), as a float."""
+    return float("".join(found).replace(",", ""))
+
+
 def last_number(text):
     """'so $2,125.00.' -> 2125.0, 'it is -10' -> -10.0, none -> None."""
     found = NUMBER.findall(text)
-    return float("".join(found[-1]).replace(",", "")) if found else None
+    return number_of(found[-1]) if found else None
 
 
 def last_option(options, text):
@@ -63,7 +68,8 @@ def last_option(options, text):
 
 def chosen_letter(text):
     """'the answer is (B)' -> 'B'; else the letter the text begins with. Keys 1-5 mean A-E."""
-    found = re.findall(r"answer is:?\s*\(?([A-Ea-e1-5])\b", text) or re.findall(r"^\W*([A-E1-5])\b", text)
+    found = re.findall(r"answer is:?\s*(?:(?=\([A-Ea-e1-5]\))\(|(?=[A-E1-5]\b))(.)", text) or \
+        re.findall(r"^\W*([A-E1-5])\b", text)
     return found[-1].upper().translate(str.maketrans("12345", "ABCDE")) if found else None
 
 
@@ -98,6 +104,8 @@ def mentions_gold(problem, text):
     """Lenient: the gold answer stands somewhere in the text. None for code, where it would mean nothing."""
     if problem.check:
         return None
+    if NUMBER.fullmatch(problem.gold):
+        return any(number_of(found) == float(problem.gold) for found in NUMBER.findall(text))
     return re.search(rf"(?<![\w.,]){re.escape(problem.gold)}(?!\w|[.,]\d)", text, re.IGNORECASE) is not None
 
 
@@ -448,19 +456,28 @@ def halves(rows):
     return {"train": rows[:len(rows) // 2], "val": rows[len(rows) // 2:]}
 
 
+# how a task is answered: (system, prefill, most new tokens, score, stop)
+NUMBER_AT_ONCE = ("Give a short calculation and then the answer as one number.", "Calculation:", 40,
+                  score_number, "")
+NUMBER_IN_STEPS = ("Solve the problem step by step. End with the answer.", "", 256, score_number, "")
+SHORT_PROGRAM = ("Write Python code.", "```python\n", 64, score_code, "```")
+PROGRAM = ("Write Python code.", "```python\n", 256, score_code, "```")
+OPTION = ("Answer the question.", "Answer:", 24, score_option, "")
+LETTER = ("Answer the question.", "Answer:", 24, score_letter, "")
 ARC_ROW = '{"question": "…", "choices": {"label": ["A", …], "text": ["…", …]}, "answerKey": "D"}'
-REAL = {  # name: (files, their problems -> {split: problems}, row -> Problem, what a row looks like)
-    "gsm8k": (["gsm8k_train", "gsm8k_test"], lambda a, b: {**halves(a), "test": b}, gsm8k,
+REAL = {  # name: (files, their problems -> {split: problems}, row -> Problem, how, what a row looks like)
+    "gsm8k": (["gsm8k_train", "gsm8k_test"], lambda a, b: {**halves(a), "test": b}, gsm8k, NUMBER_IN_STEPS,
               '{"question": "…", "answer": "… #### 18"}'),
     "mawps": (["mawps_asdiva_train"], lambda a: {**halves(a[:-1000]), "test": a[-1000:]}, mawps,
-              '{"question": "…", "answer": "504"}'),
+              NUMBER_AT_ONCE, '{"question": "…", "answer": "504"}'),
     "mbpp": (["mbppplus_v010"], lambda a: {"train": a[:200], "val": a[200:300], "test": a[300:]}, mbpp,
-             '{"prompt": "…", "entry_point": "f", "canonical_solution": "…", "assertion": "assert …", '
-             '"atol": 0}'),
-    "arc_easy": (["arc_easy_train", "arc_easy_test"], lambda a, b: {**halves(a), "test": b}, arc, ARC_ROW),
+             PROGRAM, '{"prompt": "…", "entry_point": "f", "canonical_solution": "…", "assertion": "…", '
+                      '"atol": 0}'),
+    "arc_easy": (["arc_easy_train", "arc_easy_test"], lambda a, b: {**halves(a), "test": b}, arc, LETTER,
+                 ARC_ROW),
     "arc_challenge": (["arc_challenge_dev", "arc_challenge_test"], lambda a, b: {"val": a, "test": b}, arc,
-                      ARC_ROW),
-    "humaneval": (["humaneval"], lambda a: {"val": a[:10], "test": a[10:]}, humaneval,
+                      LETTER, ARC_ROW),
+    "humaneval": (["humaneval"], lambda a: {"val": a[:10], "test": a[10:]}, humaneval, PROGRAM,
                   '{"prompt": "def …", "canonical_solution": "…", "test": "def check(candidate): …", '
                   '"entry_point": "f"}')}
 
@@ -470,7 +487,7 @@ def read_real(name, folder):
 
     Raises FileNotFoundError for a missing file, ValueError for a bad row; both say what a row looks like.
     """
-    files, split_up, problem_of, shape = REAL[name]
+    files, split_up, problem_of, _, shape = REAL[name]
     tables = []
     for file in files:
         path = Path(folder or ".", f"{file}.jsonl")
@@ -485,6 +502,9 @@ def read_real(name, folder):
                 raise ValueError(
                     f"{path} line {number} cannot be read ({error!r}); a row is {shape}") from error
     rows = split_up(*tables)
+    for split in rows:
+        if not rows[split]:
+            raise ValueError(f"{path} has too few rows: none is left for the split {split!r} of {name}")
 
     def problems(split, n, seed):
         if split not in rows:
@@ -495,40 +515,26 @@ def read_real(name, folder):
 
 # -- tasks by name -------------------------------------------------------------------------------------------
 
-MATH_SYSTEM, CODE_SYSTEM = "Give a short calculation and then the answer as one number.", "Write Python code."
-REASONING_SYSTEM = "Answer the question."
-GSM8K_SYSTEM = "Solve the problem step by step. End with the answer."
-# name: (description, system, prefill, cap, how a problem is made, templates, the cousin's, score, stop)
-FAMILIES = {
-    "math": ("arithmetic word problems", MATH_SYSTEM, "Calculation:", 40, make_math, MATH, MATH_HARD,
-             score_number, ""),
-    "code": ("writing Python functions", CODE_SYSTEM, "```python\n", 64, make_code, CODE, CODE_HARD,
-             score_code, "```"),
-    "reasoning": ("short closed questions", REASONING_SYSTEM, "Answer:", 24, make_reasoning, REASONING,
-                  REASONING_HARD, score_option, "")}
+FAMILIES = {  # name: (description, how, (rng, part, template) -> Problem, templates, the harder cousin's)
+    "math": ("arithmetic word problems", NUMBER_AT_ONCE, make_math, MATH, MATH_HARD),
+    "code": ("writing Python functions", SHORT_PROGRAM, make_code, CODE, CODE_HARD),
+    "reasoning": ("short closed questions", OPTION, make_reasoning, REASONING, REASONING_HARD)}
 COUSIN = {name: f"{name}_hard" for name in FAMILIES}
-REAL_FORMAT = {  # name: (system, prefill, cap, score, stop)
-    "gsm8k": (GSM8K_SYSTEM, "", 256, score_number, ""),
-    "mawps": (MATH_SYSTEM, "Calculation:", 40, score_number, ""),
-    "arc_easy": (REASONING_SYSTEM, "Answer:", 24, score_letter, ""),
-    "arc_challenge": (REASONING_SYSTEM, "Answer:", 24, score_letter, ""),
-    "mbpp": (CODE_SYSTEM, "```python\n", 256, score_code, "```"),
-    "humaneval": (CODE_SYSTEM, "```python\n", 256, score_code, "```")}
 
 
 def get_task(name, data=""):
     """The task of that name. Raises ValueError if unknown, FileNotFoundError if `data` lacks its file."""
     family = name.removesuffix("_hard")
     if family in FAMILIES:
-        description, system, prefill, cap, make, templates, harder, score, stop = FAMILIES[family]
+        description, how, make, templates, harder = FAMILIES[family]
         splits = Task.splits if name == family else ("val", "test")
         problems = generated(name, make, templates if name == family else harder, splits)
     elif name in REAL:
-        system, prefill, cap, score, stop = REAL_FORMAT[name]
-        (problems, splits), description = read_real(name, data), name
+        (problems, splits), description, how = read_real(name, data), name, REAL[name][3]
     else:
-        known = ", ".join([*FAMILIES, *COUSIN.values(), *REAL, "dispatch"])
+        known = ", ".join([*FAMILIES, *COUSIN.values(), *REAL])
         raise ValueError(f"no task is named {name!r}; there are {known}")
+    system, prefill, cap, score, stop = how
     if score is score_code and sandbox.REFUSAL:
         raise ValueError(f"task {name} cannot run here: {sandbox.REFUSAL}")
     return Task(name, description, system, prefill, cap, problems, score, splits, stop)
@@ -585,5 +591,5 @@ def dispatch_task(options, data=""):
     def problems(split, n, seed):
         found = [Problem(dispatch_prompt(options, request), "Answer:", name, names)
                  for name in names for request in requests(name, split, -(-n // len(names)), seed, data)]
-        return random.Random(seed).sample(found, n)
+        return random.Random(seed).sample(found, min(n, len(found)))
     return Task("dispatch", "which expert a request needs", "", "Answer:", 1, problems, score_option)

@@ -8,6 +8,7 @@ on from.
     python train.py --task math
 """
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -19,8 +20,8 @@ from tqdm import tqdm
 
 import adapt
 import tasks
-from checkpoint import DEFAULT_MODEL, load_experts, save_expert
-from cli import TEST_SEED, bar, open_model, parse_flags, result_line, run, summary
+from checkpoint import DEFAULT_MODEL, load_experts, save_whole
+from cli import TEST_SEED, append, bar, open_model, parse_flags, pick_device, result_line, run, summary
 from rl import accuracy, evaluate, rollout, train_expert
 from svf import using
 
@@ -56,7 +57,10 @@ def read_state(folder, config):
     if config.resume != path.exists():
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume" if config.resume else
                          f"{folder} holds a run already; go on with --resume, or choose another --out")
-    saved = torch.load(path, weights_only=True) if config.resume else {"config": asdict(config), "state": {}}
+    if not config.resume:
+        return {}
+    device, _ = pick_device(config.device, config.dtype)
+    saved = torch.load(path, weights_only=True, map_location=device)
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"][key] != value:
             raise ValueError(f"{folder} was started with {key} = {saved['config'][key]!r}; keep the flags")
@@ -76,10 +80,12 @@ def main():
     config = parse_flags(Config, __doc__)
     folder, started = Path(config.out or f"out/{config.task}-{config.seed}"), time.time()
     print(json.dumps(asdict(config)))
-    if min(config.steps, config.rollouts, config.micro_batch) < 1:
-        raise ValueError("--steps, --rollouts and --micro-batch must be at least 1")
+    if config.temperature <= 0 or config.kl < 0:
+        raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE; --kl at least 0")
     state, kind, logit_bias = read_state(folder, config), "task", None
     task = tasks.get_task(config.task, config.data) if config.task != "dispatch" else None
+    if task and "train" not in task.splits:
+        raise ValueError(f"--task {task.name} is only for evaluation; train on another")
     model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype)
     if task is None:
         options = adapt.dispatch_options(*load_experts(Path(config.experts), model))
@@ -96,10 +102,6 @@ def main():
     if state:
         print(f"going on after step {state['step']}")
 
-    def write(record):
-        with open(log, "a") as file:
-            file.write(json.dumps(record) + "\n")
-
     def greedy(z, problems, desc):
         answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias)
         with using(model, z), bar(desc=desc, total=len(problems)) as progress:
@@ -111,7 +113,7 @@ def main():
     def on_step(state, metrics):
         nonlocal clock
         metrics["seconds"], clock = round(time.time() - clock, 1), time.time()
-        write(metrics)
+        append(log, metrics)
         torch.save({"state": state, "config": asdict(config)}, folder / "state.part")
         (folder / "state.part").rename(folder / "state.pt")
         tokens.reset()
@@ -126,7 +128,7 @@ def main():
 
     path = folder / f"{task.name}.safetensors"
     example = task.problems("train", 1, config.seed)[0].prompt
-    save_expert(path, state["best"], {
+    save_whole(path, state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
         "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
         "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": N_VAL,
@@ -139,13 +141,15 @@ def main():
             answers[row] = greedy(z, problems, f"{row}, {split}")
             result = summary(problems, answers[row])
             print(result_line(task.name, split, row, result), flush=True)
-            write({"task": task.name, "split": split, "row": row, **result})
+            append(log, {"task": task.name, "split": split, "row": row, **result})
     for problem, before, after in list(zip(problems, answers["base"], answers["expert"]))[:4]:
         print(f"\n  {problem.prompt}   ({problem.gold.strip()})\n  base:   {problem.prefill + before.text!r}"
               f"\n  expert: {problem.prefill + after.text!r}")
-    use = "python sample.py --adapt classifier" if kind == "dispatch" else f"python sample.py --expert {path}"
+    use = f"cp {path} {config.experts}; python sample.py --adapt classifier" if kind == "dispatch" else \
+        f"python sample.py --expert {path}"
+    model_flag = f" --model {model.name}" if model.name != DEFAULT_MODEL else ""
     print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n"
-          f"  {use} {example.splitlines()[-1]!r}")
+          f"  {use}{model_flag} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def gguf_tokenizer():
     """The default model's tokenizer as its tokenizer.json describes it, and its chat template."""
     from gguf import GGUFReader
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    fields = {key: field.contents() for key, field in GGUFReader(fetch_default(None)).fields.items()
+    fields = {key: field.contents() for key, field in GGUFReader(fetch_default()).fields.items()
               if key.startswith("tokenizer")}
     vocab = {token: i for i, token in enumerate(fields["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]

@@ -55,8 +55,7 @@ def tiny(tiny_folder):
 @pytest.fixture(scope="session")
 def real():
     """The default model, wrapped, in float32: (model, tokenizer). The first run downloads it."""
-    from tqdm import tqdm
-    model, tokenizer = load(DEFAULT_MODEL, "cpu", download_bar=lambda total: tqdm(total=total, disable=None))
+    model, tokenizer = load(DEFAULT_MODEL, "cpu")
     return wrap(model, MODULES["all"]), tokenizer
 
 

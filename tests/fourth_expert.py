@@ -50,8 +50,8 @@ def score_edit(problems, texts):
     return [1 if text.strip(' ".\n') == p.gold.strip(' ".\n') else -1 for p, text in zip(problems, texts)]
 
 
-tasks.FAMILIES["edit"] = ("short edits of words", "Give only the edited text.", "Answer:", 24, make_edit,
-                          EDIT, [], score_edit, "")
+HOW = ("Give only the edited text.", "Answer:", 24, score_edit, "")
+tasks.FAMILIES["edit"] = ("short edits of words", HOW, make_edit, EDIT, [])
 
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]

@@ -5,7 +5,7 @@ from conftest import random_z
 
 from adapt import (calibrated_bias, cem, dispatch_ids, dispatch_options, dispatcher, dressed,
                    few_shot_fitness, second_pass)
-from checkpoint import load_experts, save_expert
+from checkpoint import load_experts, save_whole
 from rl import rollout
 from svf import using, wrapped
 from tasks import CONTENT_FREE, Problem, Task, get_task
@@ -53,7 +53,7 @@ def family(tiny, tmp_path):
     """Two task experts and a dispatcher for the tiny model, on disk and read back."""
     model, _ = tiny
     for seed, (name, kind) in enumerate([("math", "task"), ("code", "task"), ("dispatch", "dispatch")]):
-        save_expert(tmp_path / f"{name}.safetensors", random_z(model, seed), {
+        save_whole(tmp_path / f"{name}.safetensors", random_z(model, seed), {
             "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": name,
             "example": f"do {name}", "system": f"You do {name}.", "prefill": f"{name}:"})
     return load_experts(tmp_path, model)
@@ -79,13 +79,17 @@ def test_every_row_of_a_generation_is_scored_under_its_own_member(tiny, family):
     model, tokenizer = tiny
     experts, _ = family
     alpha = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.3, 0.9]])
-    task = Task("toy", "", "", "", 1, None, lambda problems, texts: [1] * len(texts))
+    reward = {"a": 1, "bcd": -1, "ef": 1}
+    task = Task("toy", "", "", "", 1, None, lambda problems, texts: [reward[p.prompt] for p in problems])
     scores = few_shot_fitness(model, tokenizer, experts["task"], task, PROBLEMS)(alpha)
     for row, score in zip(alpha.tolist(), scores):
         mixture = dict(zip(experts["task"], row))
         answers = second_pass(model, tokenizer, experts["task"], task, PROBLEMS, [mixture] * 3, temperature=0)
-        assert score[0] == 1.0 and score[1] == pytest.approx(
-            sum(a.logprobs[0] for a in answers) / 3, abs=1e-4)
+        likely = (answers[0].logprobs[0] + answers[2].logprobs[0]) / 2  # of the right answers only
+        assert score == (2 / 3, pytest.approx(likely, abs=1e-4))
+    never = Task("toy", "", "", "", 1, None, lambda problems, texts: [-1] * len(texts))
+    nothing = few_shot_fitness(model, tokenizer, experts["task"], never, PROBLEMS)(alpha)
+    assert nothing == [(0.0, -float("inf"))] * 3
 
 
 def test_options_are_the_experts_at_hand_by_name_then_other_and_must_begin_differently(tiny, family):
@@ -99,10 +103,10 @@ def test_options_are_the_experts_at_hand_by_name_then_other_and_must_begin_diffe
 
 def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(real):
     model, tokenizer = real
-    z_c = random_z(model, size=0.02)
+    z_c = random_z(model, size=0.3)
     experts = {"task": {"math": {}, "code": {}}}
     metadata = {k: {"example": get_task(k).problems("train", 1, 0)[0].prompt} for k in experts["task"]}
-    requests = ["Add 2 and 3.", "Sing a song about the lazy cat.", "Write a function."]
+    requests = [p.prompt for p in get_task("math").problems("val", 5, 0)]
     chosen = dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=2)(requests)
     assert all(m.z is None for m in wrapped(model).values())
     options = dispatch_options(experts, metadata)
@@ -112,6 +116,7 @@ def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(
         with using(model, z_c):
             logits = model(torch.tensor([dispatch_ids(tokenizer, options, request)]))[0, -1]
         assert mixture == {max(names, key=lambda name: (logits + bias)[names[name]].item()): 1.0}
+    assert chosen != dispatcher(model, tokenizer, experts, metadata, {})(requests)  # z_c had its say
 
 
 def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(family):

@@ -6,7 +6,7 @@ import torch
 from conftest import ARGS, random_z
 
 from model import KVCache, generate, pad, rope_angles, sample
-from svf import using
+from svf import using, wrapped
 
 PROMPTS = [[5, 9, 200], [7], [300, 3, 8, 100, 41, 7, 6]]  # batch 3, ragged
 
@@ -40,8 +40,12 @@ def test_rows_that_finish_leave_and_the_others_do_not_notice(tiny):
     stop = {plain[0][2]}  # row 0 stops early
     wanted = [row[:next((i + 1 for i, t in enumerate(row) if t in stop), 12)] for row in plain]
     for drop in (True, False):
-        ids, _ = generate(model, PROMPTS, max_new_tokens=12, stop_ids=stop, temperature=0, drop_finished=drop)
-        assert ids == wanted
+        kept = []
+        ids, _ = generate(model, PROMPTS, max_new_tokens=12, stop_ids=stop, temperature=0, drop_finished=drop,
+                          on_keep=kept.append)
+        assert ids == wanted and bool(kept) == drop
+    with pytest.raises(ValueError, match="do not fit"):
+        generate(model, PROMPTS, max_new_tokens=8192, stop_ids=(), temperature=0)
 
 
 def test_each_row_keeps_its_own_z_when_others_leave(tiny):
@@ -55,6 +59,7 @@ def test_each_row_keeps_its_own_z_when_others_leave(tiny):
     wanted = [row[:next((i + 1 for i, t in enumerate(row) if t in stop), 10)] for row in alone]
     with using(model, z) as keep:
         ids, _ = generate(model, PROMPTS, max_new_tokens=10, stop_ids=stop, temperature=0, on_keep=keep)
+        assert all(len(m.z) < len(PROMPTS) for m in wrapped(model).values())  # rows of z did leave
     assert ids == wanted
 
 

@@ -11,7 +11,8 @@ import pytest
 from sandbox import Program, run, same
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are tested on Linux")
-TRAP = "/tmp/nano-t2-hostile-file"
+TRAP = tempfile.mkdtemp() + "/hostile-file"
+os.chmod(os.path.dirname(TRAP), 0o777)  # a child that gave up root could write here, were it not limited
 HOSTILE = {
     "infinite loop": "def f(x):\n while True: pass",
     "fork bomb": "import os\ndef f(x):\n while True: os.fork()",

@@ -4,7 +4,7 @@ import torch
 from conftest import random_state, random_z, write_meta
 from torch import nn
 
-from checkpoint import load, load_expert, save_expert
+from checkpoint import load, load_expert, save_whole
 from svf import MODULES, decompose, mix, ones, using, wrap, wrapped
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
@@ -139,7 +139,7 @@ def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_pa
     model, _ = tiny
     z = random_z(model)
     path = tmp_path / "experts" / "math.safetensors"
-    save_expert(path, z, {"fingerprint": model.fingerprint, "base": model.name, "task": "math"})
+    save_whole(path, z, {"fingerprint": model.fingerprint, "base": model.name, "task": "math"})
     again, metadata = load_expert(path, model)
     assert all(torch.equal(again[n], z[n]) for n in z) and metadata["task"] == "math"
     assert [p.name for p in path.parent.iterdir()] == ["math.safetensors"]  # nothing left beside it
