@@ -150,21 +150,21 @@ def main():
     config = parse_flags(Config, __doc__)
     if config.table not in ("format", "unseen", "trained", "dispatch"):
         raise ValueError(f"--table {config.table} is not known; choose format, unseen, trained or dispatch")
-    model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
-    experts, metadata = {"task": {}}, {}
-    if config.table != "format":
-        experts, metadata = load_experts(Path(config.experts), model)
-    names = {"format": list(INSTRUCTIONS), "trained": list(experts["task"]), "dispatch": [],
-             "unseen": [tasks.COUSIN[k] for k in experts["task"] if k in tasks.COUSIN]}[config.table]
-    names = config.tasks.split(",") if config.tasks else names
-    if config.table == "format" and not set(names) <= INSTRUCTIONS.keys():
+    named = config.tasks.split(",") if config.tasks else []
+    if config.table == "format" and not set(named) <= INSTRUCTIONS.keys():
         raise ValueError(f"--table format is for {', '.join(INSTRUCTIONS)}, not for {config.tasks}")
+    model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     if config.table == "format":
-        format_table(config, model, tokenizer, names)
-    elif config.table == "dispatch":
+        return format_table(config, model, tokenizer, named or list(INSTRUCTIONS))
+    experts, metadata = load_experts(Path(config.experts), model)
+    trained = list(experts["task"])
+    if config.table == "dispatch":
         confusion_table(config, model, tokenizer, experts, metadata)
+    elif config.table == "trained":
+        accuracy_table(config, model, tokenizer, experts, metadata, named or trained)
     else:
-        accuracy_table(config, model, tokenizer, experts, metadata, names)
+        unseen = [tasks.COUSIN[name] for name in trained if name in tasks.COUSIN]
+        accuracy_table(config, model, tokenizer, experts, metadata, named or unseen)
     print(f"wrote {config.out}")
 
 

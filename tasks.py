@@ -182,11 +182,11 @@ MATH = [[
     ("A cook uses {a} eggs for one cake. How many eggs does the cook use for {b} cakes?", "a * b"),
 ]]
 MATH_HARD = [[], [  # each with a number that has nothing to do with the question
-    ("{A} sleeps {c} hours and reads {a} pages every night. How many pages does {A} read in {b} nights?",
+    ("{A} reads {a} pages every night and sleeps {c} hours. How many pages does {A} read in {b} nights?",
      "a * b"),
     ("{A} has {c} sisters. {A} buys {a} {o} and then {b} more {o}. How many {o} does {A} buy in all?",
      "a + b"),
-    ("A truck with {c} wheels brings {a} boxes. In every box are {b} {o}. How many {o} does it bring?",
+    ("A truck brings {a} boxes with {b} {o} in every box, on {c} wheels. How many {o} does it bring?",
      "a * b"),
     ("{A} is {c} years old and had {a} {o}. {B} took {b} of the {o}. How many {o} does {A} have left?",
      "a - b"),
