@@ -86,20 +86,17 @@ def memory_plan(args, *, b, rollouts, micro_batch, prompt_tokens, new_tokens, on
 
 
 def print_plan(config):
-    args, on_cpu = read_args(config.plan), config.device == "cpu"
-    b = 4 if config.dtype == "float32" else 2
-    size = dict(b=b, rollouts=config.rollouts, prompt_tokens=config.prompt_tokens,
-                new_tokens=config.new_tokens, on_cpu=on_cpu)
+    args, b = read_args(config.plan), 4 if config.dtype == "float32" else 2
     total, shapes = weights_of(args)
-    plan = memory_plan(args, micro_batch=config.micro_batch, **size)
     print(f"{config.plan}: {total / 1e9:.2f} B parameters, {len(shapes)} linears, "
           f"{sum(map(min, shapes)):,} z's, {sum(min(s) ** 2 for s in shapes) / 1e9:.2f} G basis values")
     print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
           f"tokens, {config.micro_batch} rows at a time, {b} bytes a number:")
+    plan = memory_plan(args, b=b, rollouts=config.rollouts, micro_batch=config.micro_batch,
+                       prompt_tokens=config.prompt_tokens, new_tokens=config.new_tokens,
+                       on_cpu=config.device == "cpu")
     for part, value in plan.items():
         print(f"  {part:<26} {value / GB:8.2f} GB")
-    peaks = {m: memory_plan(args, micro_batch=m, **size)["peak"] / GB for m in (1, 2, 4, 8, 16)}
-    print("  peak by --micro-batch      " + "   ".join(f"{m}: {peak:.1f} GB" for m, peak in peaks.items()))
 
 
 # -- measuring -----------------------------------------------------------------------------------------------
@@ -181,9 +178,10 @@ def main():
     prompts = torch.randint(model.args.vocab_size, (rows, config.prompt_tokens), generator=generator).tolist()
     linears, table = sum(m * n for m, n in shapes), model.args.vocab_size * model.args.dim
 
-    def sampled(rows, z, **how):
-        with using(model, z):
-            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0, **how)
+    def sampled(rows, z):
+        with using(model, z) as keep:
+            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0,
+                     on_keep=keep)
 
     def least(rows):
         """Every weight read once a token; 2 operations a weight, prompt and new tokens, the table for new."""
@@ -214,16 +212,11 @@ def main():
     mixtures = [member for member in members for _ in range(config.shots)]
     rows = prompts[:len(mixtures)]
 
-    def generation():
-        with using(model, mix(experts, mixtures)) as keep:
-            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0,
-                     on_keep=keep)
-
     def member_by_member():
         for member in members:
             sampled(rows[:config.shots], mix(experts, member))
     report(f"plain generate, {len(rows)} rows", lambda: sampled(rows, {}), **least(len(rows)))
-    report(f"CEM generation, {len(rows)} rows", generation)
+    report(f"CEM generation, {len(rows)} rows", lambda: sampled(rows, mix(experts, mixtures)))
     report("the same, merging for each member", member_by_member)
     plain, cem, merging = [found[what]["seconds"] for what in list(found)[-3:]]
     print(f"  a CEM generation costs {cem / plain:.2f} plain ones, merging {merging / cem:.2f} times as much")

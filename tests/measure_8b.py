@@ -79,13 +79,14 @@ if __name__ == "__main__":
     if not (flags.folder / "consolidated.00.pth").exists():
         make_checkpoint(flags.folder, flags.dim, flags.layers)
     print(f"bases are kept in {cache_folder() / 'bases'}")
-    lengths = ("--prompt-tokens", 256, "--new-tokens", 256) if flags.dim == 4096 else ()
+    lengths = ("--prompt-tokens", 256, "--new-tokens", 256) if flags.dim == 4096 else ("--rollouts", 4)
     run("bench.py", "--plan", flags.folder, "--micro-batch", 2, *lengths)
     check_decomposition(flags.folder)
     run("bench.py", "--model", flags.folder, "--micro-batch", 2, "--repeats", 1, *lengths)
-    run("bench.py", "--model", flags.folder, "--shots", 10, "--rollouts", 1, "--micro-batch", 1)
-    run("train.py", "--model", flags.folder, "--task", "math", "--steps", 2, "--micro-batch", 2, "--out",
-        "out/random-8b")
-    run("train.py", "--task", "math", "--out", "out/gpu-math")
+    run("bench.py", "--model", flags.folder, "--shots", 10, "--rollouts", 1, "--repeats", 1)
+    run("train.py", "--model", flags.folder, "--task", "math", "--steps", 1, "--micro-batch", 2, "--out",
+        flags.folder / "run")
+    if torch.cuda.is_available():
+        run("train.py", "--task", "math", "--out", "out/gpu-math")
     for task in ("gsm8k", "arc_easy") if flags.data else ():
         run("train.py", "--task", task, "--data", flags.data, "--rollouts", 256, "--out", f"out/gpu-{task}")
