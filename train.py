@@ -131,9 +131,9 @@ def main():
     save_whole(path, state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
         "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
-        "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": N_VAL,
+        "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": len(val_problems),
         "command": "python " + " ".join(sys.argv)})
-    print(f"best in validation: step {state['best_step']}, {100 * state['best_accuracy']:.1f} % of {N_VAL}\n")
+    print(f"best in validation: step {state['best_step']}, {100 * state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
     for split in task.splits[2:]:
         problems, answers = task.problems(split, N_TEST, TEST_SEED), {}
