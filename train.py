@@ -133,7 +133,8 @@ def main():
         "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
         "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": len(val_problems),
         "command": "python " + " ".join(sys.argv)})
-    print(f"best in validation: step {state['best_step']}, {100 * state['best_accuracy']:.1f} % of {len(val_problems)}\n")
+    print(f"best in validation: step {state['best_step']}, "
+          f"{100 * state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
     for split in task.splits[2:]:
         problems, answers = task.problems(split, N_TEST, TEST_SEED), {}
