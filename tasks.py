@@ -350,6 +350,12 @@ CODE = [[  # (kind of arguments, what the function returns, the reference)
     ("text", "the length of the string {x} times {a}", "len({x}) * {a}"),
     ("text", "the string {x} without its first {b} characters", "{x}[{b}:]"),
     ("text", "the string {x} followed by {a} exclamation marks", "{x} + '!' * {a}"),
+    ("int", "{a} if {x} is greater than {b} and 0 otherwise", "{a} if {x} > {b} else 0"),
+    ("int", "{x} plus {b} if {x} is even and {x} minus {b} otherwise",
+     "{x} + {b} if {x} % 2 == 0 else {x} - {b}"),
+    ("two", "{x} if {y} is less than {a} and {y} otherwise", "{x} if {y} < {a} else {y}"),
+    ("two", "True if {x} minus {y} is less than {b} and False otherwise", "{x} - {y} < {b}"),
+    ("text", "the string {x} reversed and followed by a question mark", "{x}[::-1] + '?'"),
 ], [
     ("two", "the smaller of {x} and {y} times {a}", "min({x}, {y}) * {a}"),
     ("list", "how many numbers in {x} are greater than {a}", "sum(1 for i in {x} if i > {a})"),
