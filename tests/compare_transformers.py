@@ -3,7 +3,7 @@
     pip install transformers tokenizers
     python tests/compare_transformers.py                    # logits, greedy answers, chat formats, export
     python tests/compare_transformers.py --texts FOLDER     # and token ids on 10,000 texts of jsonl files
-    python tests/compare_transformers.py --speed            # rollouts, five alternating pairs in each dtype
+    python tests/compare_transformers.py --speed            # rollouts, in alternating pairs, in each dtype
     python tests/compare_transformers.py --step             # a training step against bare forward + backward
     python tests/compare_transformers.py --cem              # a CEM generation against plain ones and merging
 """
@@ -195,7 +195,7 @@ def alternate(runs, rounds):
     return {name: times[1:] for name, times in seconds.items()}
 
 
-def compare_speed(folder, pairs=5):
+def compare_speed(folder):
     """Rollouts of 64 math prompts, at most 96 new tokens, temperature 1, against transformers' generate."""
     from transformers import LlamaForCausalLM
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
@@ -207,10 +207,10 @@ def compare_speed(folder, pairs=5):
     for dtype, wanted in ((torch.bfloat16, 1.3), (torch.float32, 1.1)):
         model.to(dtype)
         hf = LlamaForCausalLM.from_pretrained(folder / "speed", dtype=dtype).eval()
-        for what, rows, drop, stop, aim in (
-                ("64 rows, natural stops", prompts, True, tokenizer.stop_ids, wanted),
-                ("64 rows, all kept to the end", prompts, False, set(), 1.0),
-                ("batch 1, natural stop", prompts[:1], True, tokenizer.stop_ids, None)):
+        for what, rows, drop, stop, aim, pairs in (
+                ("64 rows, natural stops", prompts, True, tokenizer.stop_ids, wanted, 5),
+                ("64 rows, all kept to the end", prompts, False, set(), 1.0, 3),
+                ("batch 1, natural stop", prompts[:1], True, tokenizer.stop_ids, None, 5)):
             made = {"ours": [], "theirs": []}
 
             def ours():
