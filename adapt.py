@@ -61,7 +61,7 @@ def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
     return dispatch
 
 
-def cem(fitness, dim, *, population, elites, generations, generator, on_generation=None):
+def cem(fitness, dim, *, population, elites, generations, generator, on_generation=lambda generation: None):
     """The cross-entropy method on α in [0, 1]^dim -> the best α (dim,) of all generations, and its fitness.
 
     fitness(α (population, dim)) -> a tuple a member, compared from the left, greater is better. A generation
@@ -80,8 +80,7 @@ def cem(fitness, dim, *, population, elites, generations, generator, on_generati
         if best is None or scores[ranked[0]] > best_score:
             best, best_score = alpha[ranked[0]].clone(), scores[ranked[0]]
         mu, sigma = alpha[ranked[:elites]].mean(dim=0), alpha[ranked[:elites]].std(dim=0)
-        if on_generation is not None:
-            on_generation(generation)
+        on_generation(generation)
     return best, best_score
 
 

@@ -54,15 +54,14 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
     return [Answer(*row) for row in zip(prompts, answers, logprobs, texts, rewards, finished)]
 
 
-def evaluate(answer, problems, *columns, batch_size, on_rows=None):
+def evaluate(answer, problems, *columns, batch_size, on_rows=lambda n: None):
     """list[Answer] to all problems, by answer(problems, …) on batches of like length cut from the columns."""
     order, answers = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt)), {}
     for start in range(0, len(order), batch_size):
         index = order[start:start + batch_size]
         batch = [[column[i] for i in index] for column in (problems, *columns)]
         answers.update(zip(index, answer(*batch), strict=True))
-        if on_rows is not None:
-            on_rows(len(index))
+        on_rows(len(index))
     return [answers[i] for i in range(len(problems))]
 
 
@@ -113,7 +112,7 @@ def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_
 
 
 def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperature, lam, micro_batch, seed,
-                 validate, eval_every, patience, logit_bias=None, on_token=None, on_step=None):
+                 validate, eval_every, patience, logit_bias=None, on_token=None, on_step=lambda *_: None):
     """REINFORCE on z from `state` ({} begins at 1) to `steps`; the best by validate(z) is state["best"].
 
     Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state
@@ -154,6 +153,5 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
             p = metrics["val_accuracy"] = validate(now)
             if p > state.get("best_accuracy", -1.0):
                 state.update(best=now, best_step=step, best_accuracy=p)
-        if on_step is not None:
-            on_step(state, metrics)
+        on_step(state, metrics)
     return state
