@@ -34,7 +34,7 @@ class Config:
     data: str = ""  # folder of the real data sets' jsonl files
     shots: int = 3  # examples for cem
     generations: int = 10  # of cem
-    n: int = 32  # problems of the task to answer
+    n: int = 128  # problems of the task to answer
     compare: bool = False  # show the base model's answer, too
     export: str = ""  # write the adapted model to this folder, in Hugging Face's format
     max_new_tokens: int = 200  # of an answer to a prompt
