@@ -16,15 +16,12 @@ from rl import rollout
 from svf import mix, using
 from tasks import CONTENT_FREE, OTHER_EXPERT, dispatch_prompt
 
-
 def dispatch_options(experts, metadata):
     """The categories of the dispatch question: name and example request of each task expert, "other" last."""
     return [{"task": k, "example": metadata[k]["example"]} for k in sorted(experts["task"])] + [OTHER_EXPERT]
 
-
 def dispatch_ids(tokenizer, options, request):
     return tokenizer.chat([{"role": "user", "content": dispatch_prompt(options, request)}], "Answer:")
-
 
 @torch.no_grad()
 def calibrated_bias(model, tokenizer, options):
@@ -42,7 +39,6 @@ def calibrated_bias(model, tokenizer, options):
     bias[first] = -logp[first]
     return bias
 
-
 def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
     """(A) with z_c = {}, (B) with the classifier's z: the function requests -> one one-hot mixture each."""
     options = dispatch_options(experts, metadata)
@@ -59,7 +55,6 @@ def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
                 mixtures += [{names[row[0]]: 1.0} for row in ids]
         return mixtures
     return dispatch
-
 
 def cem(fitness, dim, *, population, elites, generations, generator, on_generation=lambda generation: None):
     """The cross-entropy method on α in [0, 1]^dim -> the best α (dim,) of all generations, and its fitness.
@@ -83,7 +78,6 @@ def cem(fitness, dim, *, population, elites, generations, generator, on_generati
         on_generation(generation)
     return best, best_score
 
-
 def few_shot_fitness(model, tokenizer, experts, task, shots):
     """fitness for `cem`: (accuracy on the shots, how likely a member's own right answers are to it).
 
@@ -100,7 +94,6 @@ def few_shot_fitness(model, tokenizer, experts, task, shots):
         return scores
     return fitness
 
-
 def dressed(problem, mixture, metadata):
     """The problem under the system prompt and prefill of the one expert it goes to; a mix or "other" changes
     nothing, and a prefill that begins with the expert's (a signature behind "```python") stays."""
@@ -109,7 +102,6 @@ def dressed(problem, mixture, metadata):
         return problem
     fits = problem.prefill.startswith(expert["prefill"])
     return replace(problem, system=expert["system"], prefill=problem.prefill if fits else expert["prefill"])
-
 
 def second_pass(model, tokenizer, experts, task, problems, mixtures, **how):
     """Answer each problem under its own mixture, all in one batch -> list[Answer]; `how` goes on to rollout.

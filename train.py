@@ -8,6 +8,7 @@ on from.
     python train.py --task math
 """
 import json
+import os
 import shlex
 import sys
 import time
@@ -21,15 +22,18 @@ from tqdm import tqdm
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_experts, save_whole
-from cli import TEST_SEED, append, bar, open_model, parse_flags, pick_device, result_line, run, summary
-from rl import accuracy, evaluate, rollout, train_expert
+from cli import (TEST_SEED, answer_all, append, bar, open_model, parse_flags, pick_device, report, run,
+                 show)
+from rl import accuracy, rollout, train_expert
 from svf import using
 
 EVAL_EVERY = 4  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
 N_VAL = 128  # problems of the `val` split, the same each time; they choose the best z
 N_TEST = 512  # problems of each split in the final comparison; they choose nothing
-
+SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
+         "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
+         "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}"}  # of a step, in its line
 
 @dataclass
 class Config:
@@ -50,31 +54,21 @@ class Config:
     dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
     resume: bool = False  # go on from the state in the output folder
 
-
-def read_state(folder, config):
-    """The state of the run in `folder`, if it was started with the same flags; {} for a new run."""
+def start(folder, config):
+    """The state to go on from, or {} for a new run. Raises ValueError where folder and flags do not fit."""
     path = folder / "state.pt"
     if config.resume != path.exists():
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume" if config.resume else
                          f"{folder} holds a run already; go on with --resume, or choose another --out")
     if not config.resume:
         return {}
-    device, _ = pick_device(config.device, config.dtype)
-    saved = torch.load(path, weights_only=True, map_location=device)
+    saved = torch.load(path, weights_only=True, map_location=pick_device(config.device, config.dtype)[0])
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"][key] != value:
             raise ValueError(f"{folder} was started with {key} = {saved['config'][key]!r}; keep the flags")
+    os.truncate(folder / "log.jsonl", saved["log_bytes"])  # a step logged but not saved is done again
+    print(f"going on after step {saved['state']['step']}")
     return saved["state"]
-
-
-def step_line(m, config):
-    if m["step"] == 0:
-        return f"step   0/{config.steps} | the base model: {100 * m['val_accuracy']:.1f} % in validation"
-    val = f" | val {100 * m['val_accuracy']:5.1f} %" if "val_accuracy" in m else ""
-    return (f"step {m['step']:3d}/{config.steps} | right {100 * m['right']:5.1f} % | finished "
-            f"{100 * m['finished']:5.1f} % | {m['tokens']:5.1f} tokens | kl {m['kl']:6.4f} | "
-            f"grad {m['grad_norm']:6.2f} | rms z-1 {m['z_change']:.4f} | {m['seconds']:5.1f} s{val}")
-
 
 def main():
     config = parse_flags(Config, __doc__)
@@ -82,7 +76,7 @@ def main():
     print(json.dumps(asdict(config)))
     if config.temperature <= 0 or config.kl < 0:
         raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE; --kl at least 0")
-    state, kind, logit_bias = read_state(folder, config), "task", None
+    state, kind, logit_bias = start(folder, config), "task", None
     task = tasks.get_task(config.task, config.data) if config.task != "dispatch" else None
     if task and "train" not in task.splits:
         raise ValueError(f"--task {task.name} is only for evaluation; train on another")
@@ -93,19 +87,14 @@ def main():
         logit_bias = adapt.calibrated_bias(model, tokenizer, options)
     if task.stop:
         print("note: this task runs programs that the model wrote, in limited child processes (sandbox.py)")
-    folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.jsonl"
-    # a step that was logged but not saved is done again
-    lines = [s for s in log.read_text().splitlines() if json.loads(s).get("step", 1e9) <= state["step"]] \
-        if state else []
-    log.write_text("".join(line + "\n" for line in lines))
-    if state:
-        print(f"going on after step {state['step']}")
+    if not state:
+        log.unlink(missing_ok=True)
 
     def greedy(z, problems, desc):
         answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias)
-        with using(model, z), bar(desc=desc, total=len(problems)) as progress:
-            return evaluate(answer, problems, batch_size=config.rollouts, on_rows=progress.update)
+        with using(model, z):
+            return answer_all(answer, problems, batch_size=config.rollouts, desc=desc)
 
     val_problems, clock = task.problems("val", N_VAL, TEST_SEED), time.time()
     tokens = bar(desc="rollout", unit="token")
@@ -114,10 +103,12 @@ def main():
         nonlocal clock
         metrics["seconds"], clock = round(time.time() - clock, 1), time.time()
         append(log, metrics)
-        torch.save({"state": state, "config": asdict(config)}, folder / "state.part")
+        torch.save({"state": state, "config": asdict(config), "log_bytes": log.stat().st_size},
+                   folder / "state.part")
         (folder / "state.part").rename(folder / "state.pt")
         tokens.reset()
-        tqdm.write(step_line(metrics, config))
+        shown = [text.format(metrics[key]) for key, text in SHOWN.items() if key in metrics]
+        tqdm.write(" | ".join([f"step {metrics['step']:3d}/{config.steps}", *shown]))
 
     train_expert(model, tokenizer, task, state, steps=config.steps, rollouts=config.rollouts, lr=config.lr,
                  temperature=config.temperature, lam=config.kl, micro_batch=config.micro_batch,
@@ -126,8 +117,7 @@ def main():
                  on_token=lambda row, token: tokens.update())
     tokens.close()
 
-    path = folder / f"{task.name}.safetensors"
-    example = task.problems("train", 1, config.seed)[0].prompt
+    path, example = folder / f"{task.name}.safetensors", task.problems("train", 1, config.seed)[0].prompt
     save_whole(path, state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
         "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
@@ -137,21 +127,15 @@ def main():
           f"{100 * state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
     for split in task.splits[2:]:
-        problems, answers = task.problems(split, N_TEST, TEST_SEED), {}
+        problems, rows = task.problems(split, N_TEST, TEST_SEED), {}
         for row, z in (("base", {}), ("expert", state["best"])):
-            answers[row] = greedy(z, problems, f"{row}, {split}")
-            result = summary(problems, answers[row])
-            print(result_line(task.name, split, row, result), flush=True)
-            append(log, {"task": task.name, "split": split, "row": row, **result})
-    for problem, before, after in list(zip(problems, answers["base"], answers["expert"]))[:4]:
-        print(f"\n  {problem.prompt}   ({problem.gold.strip()})\n  base:   {problem.prefill + before.text!r}"
-              f"\n  expert: {problem.prefill + after.text!r}")
+            rows[row] = greedy(z, problems, f"{row}, {split}")
+            report(log, task.name, split, row, problems, rows[row])
+    show(problems, rows)
     use = f"cp {path} {config.experts}; python sample.py --adapt classifier" if kind == "dispatch" else \
         f"python sample.py --expert {path}"
-    model_flag = f" --model {model.name}" if model.name != DEFAULT_MODEL else ""
     print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n"
-          f"  {use}{model_flag} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
-
+          f"  {use} --model {model.name} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
 
 if __name__ == "__main__":
     run(main)

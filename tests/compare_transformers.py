@@ -19,19 +19,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import tasks  # noqa: E402
+from cli import pick_device  # noqa: E402
 from checkpoint import DEFAULT_MODEL, fetch_default, load, write_hf  # noqa: E402
 from model import generate, pad  # noqa: E402
 from rl import accumulate_gradient, answer_logprobs, rollout  # noqa: E402
-from svf import MODULES, mix, ones, using, wrap, wrapped  # noqa: E402
+from svf import MODULES, mix, ones, using, wrap  # noqa: E402
 
+DTYPE = pick_device("cpu", "")[1]  # what the scripts take here
 PROMPTS = ["Hi", "What is the capital of France?", "Name three fruits.", "Write one line about the sea.",
            "What is 12 times 3?", "Say hello in Spanish.", "def f(x):\n    return",
            "List the days of the week."]
 
-
 def report(what, value, limit):
     print(f"{what:<66} {value:.2e}   limit {limit:.0e}   {'ok' if value <= limit else 'MISSED'}")
-
 
 def hf_logits(hf, rows):
     """Logits of a ragged batch, padded on the left as transformers wants it; pads cut off again."""
@@ -43,13 +43,11 @@ def hf_logits(hf, rows):
         logits = hf(tokens, attention_mask=mask, position_ids=positions).logits
     return [logits[i, longest - len(row):] for i, row in enumerate(rows)]
 
-
 def difference(model, hf, rows):
     with torch.no_grad():
         ours = model(pad(rows, "cpu")[0])
     return max((ours[i, :len(row)] - theirs).abs().max().item()
                for i, (row, theirs) in enumerate(zip(rows, hf_logits(hf, rows))))
-
 
 def compare_random_models(folder):
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -73,12 +71,11 @@ def compare_random_models(folder):
         model, _ = load(folder / name, "cpu")
         report(f"random {name}: max |Δlogit|, float32, ragged batch of 3", difference(model, hf, rows), 1e-4)
 
-
 def compare_default_model(folder):
     """The default model, exported by us and loaded by transformers."""
     from transformers import LlamaForCausalLM
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
-    write_hf(model, folder / "default", {})
+    write_hf(model, folder / "default")
     hf = LlamaForCausalLM.from_pretrained(folder / "default").float().eval()
     prompts = [tokenizer.chat([{"role": "user", "content": text}]) for text in PROMPTS]
     report("default model: max |Δlogit|, float32, 8 ragged prompts", difference(model, hf, prompts), 5e-4)
@@ -94,10 +91,9 @@ def compare_default_model(folder):
     wrap(model, MODULES["all"])
     z = {name: v + 0.05 * torch.randn_like(v) for name, v in ones(model).items()}
     with using(model, z):
-        write_hf(model, folder / "adapted", {f"{n}.weight": m.merged for n, m in wrapped(model).items()})
+        write_hf(model, folder / "adapted")
         hf = LlamaForCausalLM.from_pretrained(folder / "adapted").float().eval()
         report("an adapted model, exported: max |Δlogit|, float32", difference(model, hf, prompts), 1e-3)
-
 
 def gguf_tokenizer():
     """The default model's tokenizer as its tokenizer.json describes it, and its chat template."""
@@ -116,7 +112,6 @@ def gguf_tokenizer():
                            if kind == 3])
     return hf, fields["tokenizer.chat_template"]
 
-
 LLAMA3 = ("{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
           "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
           "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if "
@@ -126,7 +121,6 @@ MISTRAL = ("{{ bos_token }}{% for message in messages %}{% if message['role'] ==
            "{{ '[INST] ' + message['content'] + '[/INST]' }}{% else %}{{ ' ' + message['content'] + "
            "eos_token }}"
            "{% endif %}{% endfor %}")
-
 
 def compare_chat_formats(folder):
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -161,7 +155,6 @@ def compare_chat_formats(folder):
         wanted = theirs(text, add_special_tokens=False)["input_ids"]
         report(f"{name} chat format: ids differ from apply_chat_template's", ours.chat(messages) != wanted, 0)
 
-
 def compare_token_ids(folder, n=10_000):
     texts = [value for path in sorted(Path(folder).glob("*.jsonl")) for line in open(path, encoding="utf-8")
              for value in json.loads(line).values() if isinstance(value, str)]
@@ -171,7 +164,6 @@ def compare_token_ids(folder, n=10_000):
     _, ours = load(DEFAULT_MODEL, "cpu")
     different = sum(ours.encode(text) != hf.encode(text, add_special_tokens=False).ids for text in texts)
     report(f"token ids differ, of {len(texts)} texts", different, 0)
-
 
 def hf_generate(hf, rows, new_tokens, stop):
     """Sampled continuations of ragged prompts by transformers' own generate: a list of id lists."""
@@ -183,7 +175,6 @@ def hf_generate(hf, rows, new_tokens, stop):
     rows = out[:, longest:].tolist()
     return [row[:next((i + 1 for i, t in enumerate(row) if t in stop), len(row))] for row in rows]
 
-
 def alternate(runs, rounds):
     """Seconds of each of {name: function} in each round, run in turn; a first round warms up."""
     seconds = {name: [] for name in runs}
@@ -194,12 +185,11 @@ def alternate(runs, rounds):
             seconds[name].append(time.perf_counter() - started)
     return {name: times[1:] for name, times in seconds.items()}
 
-
 def compare_speed(folder):
     """Rollouts of 64 math prompts, at most 96 new tokens, temperature 1, against transformers' generate."""
     from transformers import LlamaForCausalLM
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
-    write_hf(model, folder / "speed", {})
+    write_hf(model, folder / "speed")
     task = tasks.get_task("math")
     prompts = [tokenizer.chat([{"role": "system", "content": task.system},
                                {"role": "user", "content": p.prompt}], p.prefill)
@@ -225,15 +215,14 @@ def compare_speed(folder):
             print(f"{str(dtype)[6:]:<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: "
                   f"{a / b:.2f} times" + (f"   (aim {aim})" if aim else ""), flush=True)
 
-
 def compare_cem(folder, members=32, prompt_tokens=64, new_tokens=32):
     """One CEM generation, every row with its own z, against plain generates of the same rows."""
     from transformers import LlamaForCausalLM
     model, _ = load(DEFAULT_MODEL, "cpu")
-    write_hf(model, folder / "cem", {})
+    write_hf(model, folder / "cem")
     wrap(model, MODULES["all"])
-    model.to(torch.bfloat16)
-    hf = LlamaForCausalLM.from_pretrained(folder / "cem", dtype=torch.bfloat16).eval()
+    model.to(DTYPE)
+    hf = LlamaForCausalLM.from_pretrained(folder / "cem", dtype=DTYPE).eval()
     torch.manual_seed(0)
     experts = {k: {name: v + 0.01 * torch.randn_like(v) for name, v in ones(model).items()} for k in range(3)}
     population = [dict(enumerate(alpha)) for alpha in torch.rand(members, 3).tolist()]
@@ -256,12 +245,11 @@ def compare_cem(folder, members=32, prompt_tokens=64, new_tokens=32):
               f"{s['cem'] / s['plain']:.2f} times plain (limit 2.0), merging "
               f"{s['merging'] / s['cem']:.2f} times CEM (limit 1.7)", flush=True)
 
-
 def compare_step(rounds=3):
     """A training step on 64 rollouts, its merge included, against forward + backward of the bare model."""
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
     wrap(model, MODULES["all"])
-    model.to(torch.bfloat16)
+    model.to(DTYPE)
     task = tasks.get_task("math")
     batch = rollout(model, tokenizer, task, task.problems("train", 64, 0), temperature=0.7,
                     generator=torch.Generator().manual_seed(0))
@@ -288,7 +276,6 @@ def compare_step(rounds=3):
     print(f"bare forward + backward {median['bare']:.1f} s; a step with λ = 0 is "
           f"{median['λ = 0'] / median['bare']:.2f} "
           f"times that (limit 1.7), with λ > 0 {median['λ > 0'] / median['bare']:.2f} times (limit 2.4)")
-
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

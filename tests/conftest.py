@@ -21,13 +21,11 @@ PARAMS = {"dim": 48, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "vocab_size":
 ARGS = ModelArgs(dim=48, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=8, hidden_dim=128, vocab_size=512,
                  norm_eps=1e-5, rope_theta=10000.0, max_seq_len=8192)
 
-
 def random_state(seed=0, args=ARGS):
     generator = torch.Generator().manual_seed(seed)
     shapes = {key: value.shape for key, value in Transformer(args).state_dict().items()}
     return {key: torch.randn(shape, generator=generator) * 0.15 + (1.0 if len(shape) == 1 else 0.0)
             for key, shape in shapes.items()}
-
 
 def write_meta(folder, shards, params=PARAMS):
     """A Meta folder; its tokenizer has the 256 single bytes as its only words."""
@@ -39,11 +37,9 @@ def write_meta(folder, shards, params=PARAMS):
         torch.save(shard, folder / f"consolidated.{i:02d}.pth")
     return folder
 
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return write_meta(tmp_path_factory.mktemp("models") / "tiny", [random_state()])
-
 
 @pytest.fixture
 def tiny(tiny_folder):
@@ -51,13 +47,11 @@ def tiny(tiny_folder):
     model, tokenizer = load(tiny_folder, "cpu")
     return wrap(model, MODULES["all"]), tokenizer
 
-
 @pytest.fixture(scope="session")
 def real():
     """The default model, wrapped, in float32: (model, tokenizer). The first run downloads it."""
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
     return wrap(model, MODULES["all"]), tokenizer
-
 
 @pytest.fixture(scope="session")
 def data():
@@ -65,7 +59,6 @@ def data():
     if not folder:
         pytest.skip("T2_DATA names no folder of data sets")
     return folder
-
 
 def random_z(model, seed=0, rows=None, size=0.1):
     """A z near 1 for every wrapped weight, (r,) or (rows, 1, r)."""

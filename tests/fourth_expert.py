@@ -5,7 +5,7 @@ FAMILIES. Then the named script runs with its flags, and knows the task:
 
     python tests/fourth_expert.py train.py --task edit
     cp out/edit-0/edit.safetensors experts/
-    python tests/fourth_expert.py eval.py --table dispatch        # the old classifier among five classes
+    python tests/fourth_expert.py eval.py --dispatch              # the old classifier among five classes
     python tests/fourth_expert.py train.py --task dispatch        # one command teaches it the new one
 """
 import runpy
@@ -37,18 +37,15 @@ EDIT = [[
     ("Write a question mark behind the words {a} {b}.", "{a} {b}?"),
 ]]
 
-
 def make_edit(rng, part, template):
     prompt, answer = template
     words = sorted(set(sum((tasks.KINDS[kind][part] for kind in tasks.KINDS), tasks.NOUNS[part])))
     slots = dict(zip("abc", rng.sample(words, 3)))
     return tasks.Problem(tasks.fill(prompt, slots), "Answer:", tasks.fill(answer, slots))
 
-
 def score_edit(problems, texts):
     """Right is the edited text and nothing else; quotation marks and a full stop around it do not count."""
     return [1 if text.strip(' ".\n') == p.gold.strip(' ".\n') else -1 for p, text in zip(problems, texts)]
-
 
 HOW = ("Give only the edited text.", "Answer:", 24, score_edit, "")
 tasks.FAMILIES["edit"] = ("short edits of words", HOW, make_edit, EDIT, [])

@@ -21,7 +21,6 @@ from checkpoint import cache_folder, load, meta_args  # noqa: E402
 from model import Transformer  # noqa: E402
 from svf import decompose  # noqa: E402
 
-
 def make_checkpoint(folder, dim, n_layers):
     """Meta's format, bfloat16, the scale of a fresh initialization: 1 / √(inputs)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +45,6 @@ def make_checkpoint(folder, dim, n_layers):
     torch.save({k: weight(s) for k, s in shapes.items()}, folder / "consolidated.00.part")
     (folder / "consolidated.00.part").rename(folder / "consolidated.00.pth")
 
-
 def check_decomposition(folder):
     """σ from the kept bases against torch.linalg.svd in float64, on one weight of each shape."""
     model, _ = load(folder, "cuda" if torch.cuda.is_available() else "cpu")
@@ -62,12 +60,10 @@ def check_decomposition(folder):
         print(f"{name} {tuple(W.shape)}: max |σ − σ_ref| / σ_1 = "
               f"{((sigma - wanted).abs().max() / wanted[0]).item():.1e}   (aim 1e-6)", flush=True)
 
-
 def run(*command):
     print("\n$ python " + " ".join(map(str, command)), flush=True)
     done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT)
     print(f"exit code {done.returncode}", flush=True)
-
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -12,25 +12,23 @@ import torch
 from conftest import ARGS, PARAMS, random_state, random_z, write_meta
 
 import checkpoint
-from bench import kept_bytes, memory_plan, read_args
+from bench import Config, kept_bytes, memory_plan, read_args
 from svf import MODULES, SVFLinear, decompose, using, wrap, wrapped
 
 ROOT = Path(__file__).parent.parent
 LLAMA3_8B = {"dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256,
              "multiple_of": 1024, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-05, "rope_theta": 500000.0}
-STEP = dict(b=2, rollouts=64, micro_batch=2, prompt_tokens=256, new_tokens=256, on_cpu=False)
-
+STEP = Config(rollouts=64, micro_batch=2, prompt_tokens=256, new_tokens=256)
 
 def test_the_plan_of_an_8b_adds_up_and_allocates_nothing(tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))
-    plan = memory_plan(read_args(str(tmp_path)), **STEP)
+    plan = memory_plan(read_args(str(tmp_path)), STEP, b=2, on_cpu=False)
     assert round(plan["W"] / 2 / 1e9, 2) == 8.03
     assert plan["z, its gradient, Adam"] == 16 * 720_896
     assert round(plan["bases"] / 2 / 1e9, 2) == 2.75
     assert round((plan["W"] + plan["bases"] + plan["W'"]) / 1e9, 1) == 35.5
     assert round(plan["rollout: key-value cache"] / 1e9, 1) == 4.3
     assert 35.5e9 < plan["peak"] < 48e9
-
 
 def test_bench_prints_the_plan_of_a_configuration_file(tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))
@@ -40,7 +38,6 @@ def test_bench_prints_the_plan_of_a_configuration_file(tmp_path):
     wrong = subprocess.run([sys.executable, ROOT / "bench.py", "--plan", tmp_path / "none"],
                            capture_output=True, text=True)
     assert wrong.returncode == 2 and "none is no params.json" in wrong.stderr
-
 
 def test_the_plan_counts_what_autograd_keeps_in_a_block(tiny):
     """The bytes that a forward pass saves for the backward pass, block by block, against the formula."""
@@ -59,7 +56,6 @@ def test_the_plan_counts_what_autograd_keeps_in_a_block(tiny):
     total = sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
     formula = B * T * ARGS.n_layers * kept_bytes(ARGS, 4, on_cpu=True)
     assert 0.9 < formula / total < 1.1
-
 
 def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -80,7 +76,6 @@ def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, mon
     for name, module in wrapped(again).items():
         assert torch.equal(module.basis, wrapped(model)[name].basis)
 
-
 DECOMPOSE = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -91,7 +86,6 @@ def one(W):
     return svf.decompose(W)
 svf.wrap(model, svf.MODULES["all"], basis_of=checkpoint.kept_bases(model.fingerprint, one))
 """
-
 
 def test_a_killed_decomposition_goes_on_where_it_was_bit_for_bit(tmp_path):
     # large enough that the kill falls in the middle
@@ -115,7 +109,6 @@ def test_a_killed_decomposition_goes_on_where_it_was_bit_for_bit(tmp_path):
         twin = tmp_path / "killed" / file.relative_to(tmp_path / "whole")
         assert twin.read_bytes() == file.read_bytes()
 
-
 LOAD = """
 import sys, threading, time
 sys.path.insert(0, sys.argv[1])
@@ -138,7 +131,6 @@ for dtype in (None, torch.float32):
     print(peak / sum(p.numel() * p.element_size() for p in model.parameters()))
     del model
 """
-
 
 def test_loading_two_gigabytes_peaks_at_most_a_fifth_above_the_weights(tmp_path):
     """Two shards, which must be joined; in the file's own dtype and, twice as large, in float32."""

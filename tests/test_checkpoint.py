@@ -7,11 +7,10 @@ import torch
 from conftest import ARGS, PARAMS, random_state, write_meta
 from safetensors.torch import save_file
 
-from checkpoint import HF_NAMES, load, write_hf
+from checkpoint import load, meta_names, write_hf
 
 TOKENS = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1], [511, 3, 8, 2]])
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
-
 
 def tokenizer_json(n_specials=2):
     """A tokenizer.json of the 256 bytes, in GPT-2's printable alphabet, and ChatML's special tokens."""
@@ -22,7 +21,6 @@ def tokenizer_json(n_specials=2):
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
             "added_tokens": [{"content": s, "id": 256 + i} for i, s in enumerate(specials)]}
 
-
 def hf_rows(w, heads):
     """Meta's neighbouring pairs to Hugging Face's halves, written out row by row as an oracle."""
     head_dim, rows = w.shape[0] // heads, []
@@ -31,16 +29,12 @@ def hf_rows(w, heads):
         rows += [head * head_dim + 2 * i + 1 for i in range(head_dim // 2)]
     return w[rows]
 
-
 def write_hf_by_hand(folder, shards=1, **changes):
     folder.mkdir(exist_ok=True)
-    names, state = {ours: theirs for theirs, ours in HF_NAMES.items()}, {}
+    names, state = {ours: theirs for theirs, ours in meta_names("hf", 2).items()}, {}
     for key, w in random_state().items():
-        stem = key.removesuffix(".weight")
-        w = hf_rows(w, {"wq": 6, "wk": 2}[stem[-2:]]) if stem.endswith((".wq", ".wk")) else w
-        prefix, leaf = ("", stem) if not stem.startswith("layers.") else \
-            (f"model.layers.{stem.split('.')[1]}.", stem.split(".", 2)[2])
-        state[f"{prefix}{names[leaf]}.weight"] = w.contiguous()
+        heads = {"wq": 6, "wk": 2}.get(key.split(".")[-2])
+        state[names[key]] = (hf_rows(w, heads) if heads else w).contiguous()
     config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 48, "num_hidden_layers": 2,
               "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 512,
               "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 8192,
@@ -57,14 +51,12 @@ def write_hf_by_hand(folder, shards=1, **changes):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return folder
 
-
 def test_meta_and_hugging_face_layouts_give_the_same_model(tiny_folder, tmp_path):
     meta, _ = load(tiny_folder, "cpu")
     for shards, theta in ((1, 10000.0), (3, 10000)):  # a JSON file may say it either way
         hf, _ = load(write_hf_by_hand(tmp_path / f"hf{shards}", shards, rope_theta=theta), "cpu")
         assert torch.equal(hf(TOKENS), meta(TOKENS))
         assert hf.fingerprint == meta.fingerprint  # an expert of one fits the other
-
 
 def test_two_shards_of_model_parallelism_equal_one(tiny_folder, tmp_path):
     axis = {"tok_embeddings": 0, "wo": 1, "w2": 1}  # as Llama 3 splits; everything else by output
@@ -73,10 +65,8 @@ def test_two_shards_of_model_parallelism_equal_one(tiny_folder, tmp_path):
     two, _ = load(write_meta(tmp_path / "two", [{k: w.clone() for k, w in s.items()} for s in shards]), "cpu")
     assert torch.equal(two(TOKENS), load(tiny_folder, "cpu")[0](TOKENS))
 
-
 def test_a_cast_model_keeps_its_fingerprint(tiny_folder):
     assert load(tiny_folder, "cpu", torch.bfloat16)[0].fingerprint == load(tiny_folder, "cpu")[0].fingerprint
-
 
 def test_rope_parameters_of_transformers_5_and_rope_scaling_of_the_hub_are_the_same(tmp_path):
     scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -86,7 +76,6 @@ def test_rope_parameters_of_transformers_5_and_rope_scaling_of_the_hub_are_the_s
                                    rope_parameters={"rope_theta": 5e5, **scaling}), "cpu")
     assert hub.args == new.args and hub.args.rope_scaling == (8.0, 1.0, 4.0, 64)
     assert torch.equal(hub(TOKENS), new(TOKENS))
-
 
 @pytest.mark.parametrize("change, named", [
     ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"), ({
@@ -100,13 +89,11 @@ def test_what_is_not_supported_in_a_config_is_named(tmp_path, change, named):
     with pytest.raises(ValueError, match=named):
         load(write_hf_by_hand(tmp_path / "hf", **change), "cpu")
 
-
 @pytest.mark.parametrize("params, named", [
     ({**PARAMS, "mystery": 1}, "mystery"), ({**PARAMS, "use_scaled_rope": True}, "rope_scaling_factor")])
 def test_unknown_params_are_named(tmp_path, params, named):
     with pytest.raises(ValueError, match=named):
         load(write_meta(tmp_path / "m", [random_state()], params), "cpu")
-
 
 def test_missing_and_unknown_tensors_are_named(tmp_path):
     state = random_state()
@@ -116,7 +103,6 @@ def test_missing_and_unknown_tensors_are_named(tmp_path):
     with pytest.raises(ValueError, match="extra.weight is unknown"):
         load(write_meta(tmp_path / "more", [state | {"extra.weight": torch.ones(2)}]), "cpu")
 
-
 def test_a_pickle_that_is_more_than_tensors_is_not_opened(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -125,7 +111,6 @@ def test_a_pickle_that_is_more_than_tensors_is_not_opened(tmp_path):
     with pytest.raises(ValueError, match="not a whole checkpoint"):
         load(folder, "cpu")
     assert not (tmp_path / "owned").exists()
-
 
 def test_a_truncated_file_and_a_wrong_path_are_one_sentence(tmp_path):
     folder = write_hf_by_hand(tmp_path / "hf")
@@ -138,7 +123,6 @@ def test_a_truncated_file_and_a_wrong_path_are_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="neither params.json"):
         load(tmp_path, "cpu")
 
-
 def test_the_embedding_of_a_tied_model_is_read_backwards(tmp_path):
     from dataclasses import replace
     state = random_state(args=replace(ARGS, tied_embeddings=True))
@@ -146,17 +130,16 @@ def test_the_embedding_of_a_tied_model_is_read_backwards(tmp_path):
     assert model.output is None
     torch.testing.assert_close(model.logits(torch.eye(48)), state["tok_embeddings.weight"].T)
 
-
 def test_an_exported_folder_loads_again_and_is_the_merged_model(tmp_path):
     from conftest import random_z
-    from svf import MODULES, using, wrap, wrapped
+    from svf import MODULES, using, wrap
     model, _ = load(write_hf_by_hand(tmp_path / "source"), "cpu")
     wrap(model, MODULES["all"])
     with using(model, random_z(model)):
         adapted = model(TOKENS)
-        said = write_hf(model, tmp_path / "out", {f"{n}.weight": m.merged for n, m in wrapped(model).items()})
+        said = write_hf(model, tmp_path / "out")
     again, tokenizer = load(tmp_path / "out", "cpu")
     assert torch.equal(again(TOKENS), adapted) and "with its tokenizer" in said
     assert tokenizer.decode(tokenizer.encode("héllo")) == "héllo"
     with pytest.raises(ValueError, match="is there already"):
-        write_hf(model, tmp_path / "out", {})
+        write_hf(model, tmp_path / "out")

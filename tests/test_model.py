@@ -10,7 +10,6 @@ from svf import using, wrapped
 
 PROMPTS = [[5, 9, 200], [7], [300, 3, 8, 100, 41, 7, 6]]  # batch 3, ragged
 
-
 def test_a_cached_generation_follows_the_uncached_forward(tiny):
     model, _ = tiny
     ids, logprobs = generate(model, PROMPTS, max_new_tokens=9, stop_ids=(), temperature=0)
@@ -19,7 +18,6 @@ def test_a_cached_generation_follows_the_uncached_forward(tiny):
         assert logp.argmax(-1).tolist() == answer
         torch.testing.assert_close(logp.max(-1).values, torch.tensor(logprob), atol=1e-4, rtol=0)
 
-
 def test_a_padded_batch_equals_its_rows_alone(tiny):
     model, _ = tiny
     together = model(pad(PROMPTS, "cpu")[0])
@@ -27,12 +25,10 @@ def test_a_padded_batch_equals_its_rows_alone(tiny):
         alone = model(torch.tensor([prompt]))[0]
         assert (together[row, :len(prompt)] - alone).abs().max() < 1e-4
 
-
 def test_later_tokens_do_not_change_earlier_logits(tiny):
     model, _ = tiny
     a, b = torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[1, 2, 3, 400, 500]])
     assert torch.equal(model(a)[:, :3], model(b)[:, :3])
-
 
 def test_rows_that_finish_leave_and_the_others_do_not_notice(tiny):
     model, _ = tiny
@@ -46,7 +42,6 @@ def test_rows_that_finish_leave_and_the_others_do_not_notice(tiny):
         assert ids == wanted and bool(kept) == drop
     with pytest.raises(ValueError, match="do not fit"):
         generate(model, PROMPTS, max_new_tokens=8192, stop_ids=(), temperature=0)
-
 
 def test_each_row_keeps_its_own_z_when_others_leave(tiny):
     model, _ = tiny
@@ -62,7 +57,6 @@ def test_each_row_keeps_its_own_z_when_others_leave(tiny):
         assert all(len(m.z) < len(PROMPTS) for m in wrapped(model).values())  # rows of z did leave
     assert ids == wanted
 
-
 def test_one_seed_gives_one_answer_and_another_seed_another(tiny):
     model, _ = tiny
 
@@ -70,7 +64,6 @@ def test_one_seed_gives_one_answer_and_another_seed_another(tiny):
         return generate(model, PROMPTS, max_new_tokens=8, stop_ids=(), temperature=1.0,
                         generator=torch.Generator().manual_seed(seed))[0]
     assert draw(1) == draw(1) != draw(2)
-
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_samples_follow_the_tempered_softmax(temperature):
@@ -80,7 +73,6 @@ def test_samples_follow_the_tempered_softmax(temperature):
     assert (ids.bincount(minlength=5) / 40_000 - p).abs().max() < 0.01
     assert not (ids == 3).any()  # −∞ is never drawn
     torch.testing.assert_close(logp, p.log()[ids])
-
 
 def test_rope_scaling_is_llama_3s():
     """Against the piecewise rule of Meta's reference code, feature by feature."""
@@ -96,11 +88,9 @@ def test_rope_scaling_is_llama_3s():
     cos, _ = rope_angles(torch.tensor([1.0]), args)
     torch.testing.assert_close(cos.flatten(), torch.tensor(wanted).cos())
 
-
 def test_the_cache_holds_what_attention_needs_and_no_more():
     cache = KVCache(ARGS, 3, 11, "cpu", torch.float32)
     assert cache.k.shape == (2, 3, 2, 11, 8)
-
 
 def test_an_empty_prompt_is_refused(tiny):
     with pytest.raises(ValueError, match="at least one token"):

@@ -8,18 +8,15 @@ from rl import Answer, accumulate_gradient, answer_logprobs, policy_loss, rollou
 from svf import ones, using, wrapped
 from tasks import Problem, Task
 
-
 def answers(rewards=(1, -1, 1)):
     prompts, ids = [[5, 9, 200], [7], [300, 3, 8, 100]], [[4, 4], [17, 3, 9, 250], [2]]
     return [Answer(p, a, [], "", r, True) for p, a, r in zip(prompts, ids, rewards)]
-
 
 def gradient(model, z, batch, **how):
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
     with using(model, z):
         kl = accumulate_gradient(model, batch, **{"temperature": 0.7, "lam": 0.0, "micro_batch": 3} | how)
     return torch.cat([v.grad for v in z.values()]), kl
-
 
 def by_hand(model, z, batch, temperature, lam):
     """−J written out answer by answer, without padding, on dense weights W' that autograd sees through."""
@@ -40,7 +37,6 @@ def by_hand(model, z, batch, temperature, lam):
         loss += (-(a.r - mean) * chosen + lam * (logp.exp() * (logp - ref)).sum()) / len(batch)
     return loss
 
-
 @pytest.mark.parametrize("lam", [0.0, 0.5])
 def test_the_gradient_is_that_of_equation_1(tiny, lam):
     model, _ = tiny
@@ -50,14 +46,12 @@ def test_the_gradient_is_that_of_equation_1(tiny, lam):
     wanted = torch.cat([v.grad for v in z.values()])
     assert (flat - wanted).norm() < 1e-3 * wanted.norm()
 
-
 def test_padding_and_micro_batches_do_not_change_the_gradient(tiny):
     model, _ = tiny
     whole, kl = gradient(model, random_z(model), answers(), lam=0.3)
     rows, kl_rows = gradient(model, random_z(model), answers(), lam=0.3, micro_batch=1)
     assert (whole - rows).abs().max() < 1e-4 * whole.abs().max()
     assert kl == pytest.approx(kl_rows, rel=1e-4)
-
 
 def test_equal_rewards_teach_nothing_and_prompts_are_not_learned(tiny):
     model, _ = tiny
@@ -67,13 +61,11 @@ def test_equal_rewards_teach_nothing_and_prompts_are_not_learned(tiny):
     # one row of log π for each answer token, none for the prompts
     assert rows.tolist() == [0, 0, 1, 1, 1, 1, 2]
 
-
 def test_kl_is_of_the_policy_to_the_base_and_not_the_reverse():
     p, q = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5]]).log()
     _, kl = policy_loss(p, torch.tensor([0]), torch.tensor([0]), torch.zeros(1), 1.0, q)
     assert kl.item() == pytest.approx(F.kl_div(q, p, log_target=True, reduction="sum").item())
     assert kl.item() != pytest.approx(F.kl_div(p, q, log_target=True, reduction="sum").item(), rel=0.1)
-
 
 def test_a_logit_bias_of_minus_infinity_leaves_kl_and_gradient_finite(tiny):
     model, _ = tiny
@@ -82,7 +74,6 @@ def test_a_logit_bias_of_minus_infinity_leaves_kl_and_gradient_finite(tiny):
     flat, kl = gradient(model, random_z(model), answers(), lam=1.0, logit_bias=bias)
     assert flat.isfinite().all() and flat.abs().max() > 0 and kl > 0
 
-
 def toy_task(cap=4):
     """Right is an answer whose first byte is a vowel-like small code: something a random model does now and
     then."""
@@ -90,7 +81,6 @@ def toy_task(cap=4):
         return [1 if text and ord(text[0]) % 4 == 0 else -1 for text in texts]
     return Task("toy", "", "", "", cap, lambda split, n,
                 seed: [Problem(f"say {i}", "", "") for i in range(n)], score, stop="")
-
 
 def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
     model, tokenizer = tiny
@@ -101,21 +91,14 @@ def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
     assert all(a.r == -1 for a in batch if not a.finished)
     assert all(len(a.ids) == len(a.logprobs) for a in batch)
 
-
-def train(model, tokenizer, state, steps, saved=None):
-    task = toy_task(cap=1)  # one token, which always counts as finished
-    return train_expert(model, tokenizer, task, state, steps=steps, rollouts=64, lr=3e-2, temperature=1.0,
-                        lam=0.0, micro_batch=32, seed=0, validate=lambda z: 0.5, eval_every=100, patience=100,
-                        on_step=None if saved is None else lambda s,
-                        m: saved.append((m, {**s, "z": dict(s["z"])})))
-
+HOW = dict(rollouts=64, lr=3e-2, temperature=1.0, lam=0.0, micro_batch=32, seed=0, validate=lambda z: 0.5,
+           eval_every=100, patience=100)
 
 def test_reinforce_raises_the_reward_of_a_toy_task(tiny):
-    saved = []
-    train(*tiny, {}, 25, saved)
-    right = [m["right"] for m, _ in saved if m["step"] > 0]
-    assert sum(right[-5:]) / 5 > sum(right[:5]) / 5 + 0.2
-
+    right = []
+    train_expert(*tiny, toy_task(cap=1), {}, steps=25, **HOW,  # one token, which always counts as finished
+                 on_step=lambda state, metrics: right.append(metrics.get("right")))
+    assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
 
 def test_going_on_from_a_saved_state_ends_bit_for_bit_the_same(tiny, tmp_path):
     class Stop(Exception):
@@ -126,11 +109,9 @@ def test_going_on_from_a_saved_state_ends_bit_for_bit_the_same(tiny, tmp_path):
             torch.save(state, tmp_path / "state.pt")
             raise Stop
     model, tokenizer = tiny
-    whole = train(model, tokenizer, {}, 6)
-    how = dict(steps=6, rollouts=64, lr=3e-2, temperature=1.0, lam=0.0, micro_batch=32, seed=0,
-               validate=lambda z: 0.5, eval_every=100, patience=100)
+    whole = train_expert(model, tokenizer, toy_task(1), {}, steps=6, **HOW)
     with pytest.raises(Stop):
-        train_expert(model, tokenizer, toy_task(1), {}, on_step=stop_after_3, **how)
-    again = train_expert(model, tokenizer, toy_task(1), torch.load(
-        tmp_path / "state.pt", weights_only=True), **how)
+        train_expert(model, tokenizer, toy_task(1), {}, steps=6, on_step=stop_after_3, **HOW)
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    again = train_expert(model, tokenizer, toy_task(1), saved, steps=6, **HOW)
     assert all(torch.equal(whole["z"][n], again["z"][n]) for n in ones(model))

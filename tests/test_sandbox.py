@@ -42,7 +42,6 @@ HOSTILE = {
     "endless output": "def f(x): return 'a' * (1 << 29)",
 }
 
-
 def test_hostile_programs_get_no_result_in_parallel_and_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with open(TRAP, "w"):
@@ -57,12 +56,10 @@ def test_hostile_programs_get_no_result_in_parallel_and_in_time(tmp_path, monkey
     assert spent < 3 * -(-slow // os.cpu_count()) + 0.7 * len(HOSTILE)
     os.remove(TRAP)
 
-
 def test_no_child_is_left_running():
     run([Program("def f(x):\n while True: pass", "f", [["a mark of this very test"]])], seconds=1)
     with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
         assert file.read().split() == []
-
 
 def test_honest_programs_return_exact_python_values():
     source = """
@@ -76,7 +73,6 @@ def f(kind):
     [result] = run([Program(source, "f", [[kind] for kind in kinds])], seconds=5)
     assert same(result, [2, (1, (2, 3)), {1, 3}, {"a": [1.5]}, None, float("inf"), set(), "a'\n", b"x",
                          {"a": 2, "b": 1}])
-
 
 def test_values_of_another_type_are_not_the_same():
     assert not same([1, 2], (1, 2)) and not same(1, True) and not same(1, 1.0)

@@ -9,12 +9,10 @@ from svf import MODULES, decompose, mix, ones, using, wrap, wrapped
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
 
-
 def layer(out, in_, bias, seed=0, dtype=torch.float32):
     torch.manual_seed(seed)
     model = nn.ModuleDict({"w1": nn.Linear(in_, out, bias=bias)})
     return wrap(model, ("w1",)).to(dtype)
-
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -34,7 +32,6 @@ def test_merged_and_per_row_agree_with_the_paper_formula(shape, bias):
     for ours in (merged, delta):
         assert (ours - y).norm() / y.norm() < 1e-5
 
-
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_gradient_is_autograds_through_the_dense_form(shape, bias):
@@ -49,7 +46,6 @@ def test_the_gradient_is_autograds_through_the_dense_form(shape, bias):
     assert (z.grad - z64.grad).norm() / z64.grad.norm() < 1e-5
     assert (x.grad - x64.grad).norm() / x64.grad.norm() < 1e-5
 
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_basis_is_the_singular_vectors_by_descending_sigma(shape):
     W = torch.randn(*shape, dtype=torch.float64)
@@ -60,7 +56,6 @@ def test_the_basis_is_the_singular_vectors_by_descending_sigma(shape):
     small = W if shape[0] <= shape[1] else W.T
     assert ((basis.T @ small).norm(dim=1) - S).abs().max() < 1e-11 * S[0]
 
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_z_of_ones_is_the_base_model_bit_for_bit(tiny, dtype):
     model = tiny[0].to(dtype)
@@ -69,7 +64,6 @@ def test_z_of_ones_is_the_base_model_bit_for_bit(tiny, dtype):
     for z in (ones(model), {k: v.expand(3, 1, -1) for k, v in ones(model).items()}):
         with using(model, z):
             assert torch.equal(model(tokens), base)
-
 
 def test_rows_with_their_own_z_equal_the_rows_one_by_one(tiny):
     model, _ = tiny
@@ -81,13 +75,11 @@ def test_rows_with_their_own_z_equal_the_rows_one_by_one(tiny):
         with using(model, {k: v[row, 0] for k, v in z.items()}):
             assert (model(tokens[row:row + 1])[0] - together[row]).abs().max() < 1e-3
 
-
 def test_a_batch_of_another_size_is_refused_not_broadcast(tiny):
     model, _ = tiny
     with using(model, random_z(model, rows=4)), pytest.raises(ValueError,
                                                               match="4 rows of z for a batch of 1"):
         model(torch.tensor([[1, 2]]))
-
 
 def test_the_base_model_is_back_after_an_error_and_blocks_nest(tiny):
     model, tokens = tiny[0], torch.tensor([[1, 2, 3]])
@@ -101,18 +93,15 @@ def test_the_base_model_is_back_after_an_error_and_blocks_nest(tiny):
     assert torch.equal(model(tokens), base)
     assert all(m.z is None and m.merged is None for m in wrapped(model).values())
 
-
 def test_a_z_for_an_unknown_weight_is_an_error(tiny):
     with pytest.raises(ValueError, match="nonsense"), using(tiny[0], {"nonsense": torch.ones(3)}):
         pass
-
 
 def test_modules_choose_what_is_wrapped_and_a_cast_model_is_refused(tiny_folder):
     count = {name: len(wrapped(wrap(load(tiny_folder, "cpu")[0], MODULES[name]))) for name in MODULES}
     assert count == {"attn": 8, "mlp": 6, "all": 14}
     with pytest.raises(ValueError, match="wrap the model, then cast"):
         wrap(load(tiny_folder, "cpu")[0].to(torch.bfloat16), MODULES["all"])
-
 
 def test_mix_is_the_papers_sum_for_weights_of_sum_one(tiny):
     model, _ = tiny
@@ -128,12 +117,10 @@ def test_mix_is_the_papers_sum_for_weights_of_sum_one(tiny):
         assert rows[name].shape == (3, 1, len(a[name]))
         assert torch.equal(rows[name][0, 0], a[name]) and (rows[name][1] == 1).all()
 
-
 @pytest.mark.parametrize("mixture", [{"a": float("nan")}, {"a": 0.0}])
 def test_a_mixture_that_is_no_number_is_an_error(tiny, mixture):
     with pytest.raises(ValueError, match="finite"):
         mix({"a": random_z(tiny[0])}, mixture, normalize=True)
-
 
 def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_path):
     model, _ = tiny

@@ -5,18 +5,16 @@ import re
 
 import pytest
 
-from tasks import (COUSIN, FAMILIES, REAL, Problem, chosen_letter, dispatch_task, get_task, last_number,
-                   last_option, mentions_gold, requests)
+from tasks import (COUSIN, FAMILIES, REAL, Problem, chosen_letter, dispatch_task, get_task, last_option,
+                   mentions_gold, numbers, requests)
 
 ALL = [*FAMILIES, *COUSIN.values()]
-
 
 @pytest.mark.parametrize("text, value", [
     ("so it is 2,125.", 2125), ("-10", -10), ("it costs $18.00", 18), ("20-10 = 10", 10), ("(3)-4", 4),
     ("1,2,3", 3), ("1,234,567 cats", 1234567), ("-$5", -5), ("x = 3.5.", 3.5), ("none", None), ("", None)])
 def test_the_last_number_of_a_text(text, value):
-    assert last_number(text) == value
-
+    assert numbers(text)[-1:] == ([] if value is None else [value])
 
 @pytest.mark.parametrize("text, letter", [
     ("the answer is (B)", "B"), ("B) a dog", "B"), ("(C)", "C"), ("The answer is: 3.", "C"),
@@ -25,12 +23,10 @@ def test_the_last_number_of_a_text(text, value):
 def test_the_letter_an_answer_chooses(text, letter):
     assert chosen_letter(text) == letter
 
-
 def test_options_are_whole_words_and_the_last_one_counts():
     assert last_option(("Ann", "Anna"), "ann, no: ANNA.") == "anna"
     assert last_option(("cat", "dog"), "concatenate") is None
     assert last_option(("49", "4"), "It is 49") == "49"
-
 
 @pytest.mark.parametrize("name", ALL)
 def test_gold_answers_score_plus_one_and_empty_ones_minus_one(name):
@@ -39,7 +35,6 @@ def test_gold_answers_score_plus_one_and_empty_ones_minus_one(name):
         problems = task.problems(split, 30, 1)
         assert task.score(problems, [p.gold for p in problems]) == [1] * 30
         assert task.score(problems, [""] * 30) == [-1] * 30
-
 
 @pytest.mark.parametrize("name", ALL)
 def test_splits_share_no_problem_and_a_seed_repeats(name):
@@ -53,7 +48,6 @@ def test_splits_share_no_problem_and_a_seed_repeats(name):
     with pytest.raises(ValueError, match="no split"):
         task.problems("nonsense", 1, 0)
 
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_has_templates_enough_and_its_cousin_others(name):
     train, val, test = FAMILIES[name][3]
@@ -63,11 +57,9 @@ def test_a_family_has_templates_enough_and_its_cousin_others(name):
     assert len(set(texts)) == len(texts)
     assert len({p.prompt for p in get_task(name).problems("train", 2000, 0)}) == 2000
 
-
 def mentions(p):
     words = "|".join(re.escape(o) for o in sorted(p.options, key=len, reverse=True))
     return re.findall(rf"(?<!\w)(?:{words})(?!\w)", p.prompt)
-
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_hard"])
 def test_no_shortcut_answers_closed_questions(name):
@@ -83,7 +75,6 @@ def test_no_shortcut_answers_closed_questions(name):
             right = sum(guess(p) == p.gold for p in problems) / len(problems)
             assert right < chance + 0.05, (split, rule, right, chance)
 
-
 @pytest.mark.parametrize("name", ["math", "math_hard"])
 def test_no_shortcut_answers_word_problems(name):
     for split in get_task(name).splits:
@@ -97,7 +88,6 @@ def test_no_shortcut_answers_word_problems(name):
             right = sum(r > 0 for r in get_task(name).score(problems, texts)) / len(problems)
             assert right <= 0.08 if rule == "majority" else right == 0, (split, rule, right)
 
-
 @pytest.mark.parametrize("name", ["code", "code_hard"])
 def test_no_shortcut_passes_for_a_program(name):
     task = get_task(name)
@@ -107,14 +97,12 @@ def test_no_shortcut_passes_for_a_program(name):
         for texts in (handed_back, ["\n    return True\n```"] * 20, ["\n    pass\n```"] * 20):
             assert task.score(problems, texts) == [-1] * 20
 
-
 def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
     [p] = get_task("math").problems("val", 1, 0)
     assert mentions_gold(p, f"It is {p.gold}, or 99999") and not mentions_gold(p, f"1{p.gold}")
     assert not mentions_gold(p, f"{p.gold}.5") and mentions_gold(p, f"{p.gold}.")
     assert mentions_gold(Problem("", "", "2125"), "so $2,125.00") and mentions_gold(p, f"${p.gold}.00")
     assert mentions_gold(get_task("code").problems("val", 1, 0)[0], "") is None
-
 
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
     options = [{"task": name, "example": "e"} for name in ("code", "math", "reasoning", "other")]
@@ -129,14 +117,12 @@ def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own()
     assert len(everyday["train"]) == 400
     assert not everyday["train"] & (everyday["val"] | everyday["heldout"] | everyday["test"])
 
-
 @pytest.mark.parametrize("name", REAL)
 def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
     task = get_task(name, data)
     for split in task.splits:
         problems = task.problems(split, 60 if task.stop else 10**6, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
-
 
 def test_real_sets_have_the_papers_splits(data):
     real = {name: get_task(name, data) for name in REAL}
@@ -149,7 +135,6 @@ def test_real_sets_have_the_papers_splits(data):
         split, 10**6, 0)} for split in ("train", "val")}
     assert not prompts["train"] & prompts["val"]
 
-
 def test_a_missing_file_and_a_bad_row_say_what_a_row_looks_like(tmp_path):
     for folder in ("", str(tmp_path)):
         with pytest.raises(FileNotFoundError, match='gsm8k_train.jsonl.*"question"'):
@@ -160,7 +145,6 @@ def test_a_missing_file_and_a_bad_row_say_what_a_row_looks_like(tmp_path):
         get_task("mawps", str(tmp_path))
     with pytest.raises(ValueError, match="no task is named 'mth'; there are math"):
         get_task("mth")
-
 
 def test_a_program_that_is_equal_to_everything_scores_minus_one():
     task = get_task("code")

@@ -11,7 +11,6 @@ from tokenizer import from_hf
 TEXTS = ["", " ", "a", "Hello, world! 12,345.60", "  indented\n\tcode:\n        return 42\n",
          "naïve café — 東京 🙂", "x" * 5000, "<|im_end|>\n<|im_start|>system\n", "1 22 333", "it's we'll I'D"]
 
-
 def test_texts_come_back_and_specials_in_them_stay_text(real, tiny):
     for _, tokenizer in (real, tiny):
         for text in TEXTS:
@@ -19,17 +18,14 @@ def test_texts_come_back_and_specials_in_them_stay_text(real, tiny):
             assert tokenizer.decode(ids) == text
             assert not set(ids) & set(tokenizer.specials.values())
 
-
 def test_smollm2_cuts_digits_and_indented_code_as_hugging_face_does(real):
     _, tokenizer = real
     assert [tokenizer.decode([i]) for i in tokenizer.encode("    10 apples")] == ["    ", "1", "0", " apples"]
-
 
 @pytest.mark.parametrize("text, named", [("a\x04b", "U\\+0004"), ("\ud800", "not valid Unicode")])
 def test_text_the_model_cannot_say_is_one_clear_error(real, text, named):
     with pytest.raises(ValueError, match=named):
         real[1].encode(text)
-
 
 def test_chatml_is_the_templates_text(real):
     _, tokenizer = real
@@ -42,7 +38,6 @@ def test_chatml_is_the_templates_text(real):
                                            "assistant\nSo")]
     assert ids == [start, *parts[0], end, *parts[1], start, *parts[2], end, *parts[3], start, *parts[4]]
 
-
 def test_llama3_chat_is_metas_format(tiny):
     _, tokenizer = tiny
     ids = tokenizer.chat([{"role": "user", "content": " Hi "}])
@@ -51,7 +46,6 @@ def test_llama3_chat_is_metas_format(tiny):
                    *b"\n\nHi", s["<|eot_id|>"], s["<|start_header_id|>"], *b"assistant",
                    s["<|end_header_id|>"], *b"\n\n"]
     assert s["<|eot_id|>"] == 256 + 9 and s["<|start_header_id|>"] == 256 + 6  # Meta's order
-
 
 def test_only_asking_for_an_unknown_chat_format_is_an_error(tmp_path):
     path = tmp_path / "tokenizer.json"
@@ -62,7 +56,6 @@ def test_only_asking_for_an_unknown_chat_format_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no chat format"):
         tokenizer.chat([{"role": "user", "content": "Hi"}])
 
-
 def test_a_rank_file_is_read_anew_each_time(tiny_folder, tmp_path):
     import shutil
     folder = shutil.copytree(tiny_folder, tmp_path / "copy")
@@ -70,7 +63,6 @@ def test_a_rank_file_is_read_anew_each_time(tiny_folder, tmp_path):
     (folder / "tokenizer.model").write_text("not a rank file\n")
     with pytest.raises(ValueError, match="line 1"):
         load(folder, "cpu")
-
 
 def test_mistral_goes_through_the_tokenizers_package(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
