@@ -116,7 +116,7 @@ def timed(run, device, repeats):
     return statistics.median(seconds[repeats > 1:]), peak
 
 def limits(device, dtype):
-    """Bytes a second that a copy of half a gigabyte reads and writes; {dtype: operations a second of a @ a}."""
+    """Bytes a second of a copy of half a gigabyte, in and out; {dtype: operations a second of a @ a}."""
     source = torch.ones(1 << 27, device=device)
     target, side, rates = torch.ones_like(source), 8192 if device.type == "cuda" else 2048, {}
     for kind in {dtype, torch.float32} | ({torch.float64} if device.type != "mps" else set()):

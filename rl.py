@@ -30,7 +30,7 @@ class Answer:
     finished: bool  # ended before the task's cap
 
 def rollout(model, tokenizer, task, problems, **how):
-    """Prompt, generate (`how` is its), score: list[Problem] -> list[Answer]. One cut off at the cap earns −1."""
+    """Prompt, generate (`how` is its), score: list[Problem] -> list[Answer]. One cut off earns −1."""
     prompts = []
     for p in problems:
         system = task.system if p.system is None else p.system
