@@ -9,6 +9,7 @@ it adds up a training step's memory from the configuration alone.
 """
 import json
 import math
+import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -46,7 +47,10 @@ def read_args(path):
     for name, read in (("params.json", meta_args), ("config.json", hf_args)):
         file = Path(path) if Path(path).name == name else Path(path, name)
         if file.is_file():
-            return read(file)
+            try:
+                return read(file)
+            except KeyError as error:
+                raise ValueError(f"{file} has no {error}") from error
     raise FileNotFoundError(f"{path} is no params.json or config.json, and no folder with one")
 
 def weights_of(args):
@@ -93,18 +97,16 @@ def print_plan(config):
 
 def proc_status(key):
     """A memory figure of this process in bytes, or 0 where there is no /proc."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    path = Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 def timed(run, device, repeats):
     """(median seconds, peak bytes) of run(), after one run to warm up if there are several."""
     seconds = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    elif Path("/proc/self/clear_refs").exists():
+    elif os.access("/proc/self/clear_refs", os.W_OK):
         Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
     for _ in range(repeats + (repeats > 1)):
         started = time.perf_counter()
@@ -128,16 +130,15 @@ def main():
     config = parse_flags(Config, __doc__)
     if config.plan:
         return print_plan(config)
-    imports = proc_status("VmRSS")  # what importing took is not the work's
     device, dtype = pick_device(config.device, config.dtype)
-    imports = 0 if device.type == "cuda" else imports
+    imports = 0 if device.type == "cuda" else proc_status("VmRSS")  # what importing took is not the work's
     print(json.dumps(asdict(config)))
     bandwidth, peak_rate = limits(device, dtype)
     print(f"{device}: copies {bandwidth / GB:.0f} GB/s, multiplies " +
           ", ".join(f"{v / 1e12:.2f} Tflop/s in {str(k)[6:]}" for k, v in peak_rate.items()))
     print(f"{'':<34} {'seconds':>9} {'peak GB':>9} {'of the limit':>13}")
 
-    def report(what, run, *, least_bytes=0, ops=0, kind=dtype, repeats=config.repeats):
+    def measure(what, run, *, least_bytes=0, ops=0, kind=dtype, repeats=config.repeats):
         seconds, peak = timed(run, device, repeats)
         limit = max(least_bytes / bandwidth, ops / peak_rate.get(kind, math.inf))
         share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
@@ -147,17 +148,17 @@ def main():
         return seconds
 
     loaded = []
-    report("load", lambda: loaded.extend(load(config.model, device)), repeats=1)
+    measure("load", lambda: loaded.extend(load(config.model, device)), repeats=1)
     model = loaded[0]
     _, shapes = weights_of(model.args)
     linears, table = sum(m * n for m, n in shapes), model.args.vocab_size * model.args.dim
     r_cubed, rmn = sum(min(s) ** 3 for s in shapes), sum(min(s) * s[0] * s[1] for s in shapes)
     # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
-    report("decompose", lambda: decomposed(model, MODULES["all"]), ops=4 * rmn + 9 * r_cubed,
+    measure("decompose", lambda: decomposed(model, MODULES["all"]), ops=4 * rmn + 9 * r_cubed,
            kind=torch.float64, repeats=1)
     model.to(dtype)
     z = {name: (v + 0.01).requires_grad_() for name, v in ones(model).items()}
-    report("merge", lambda: [module.merge(z[name].detach()) for name, module in wrapped(model).items()],
+    measure("merge", lambda: [module.merge(z[name].detach()) for name, module in wrapped(model).items()],
            ops=4 * rmn, kind=torch.float32)
 
     generator = torch.Generator().manual_seed(0)
@@ -172,7 +173,7 @@ def main():
     def generated(what, rows):
         """Every weight read once a token; 2 operations a weight, prompt and new tokens, the table for new."""
         new, seen = rows * config.new_tokens, rows * (config.prompt_tokens + config.new_tokens)
-        return report(f"{what}, {rows} rows", lambda: sampled(prompts[:rows], {}),
+        return measure(f"{what}, {rows} rows", lambda: sampled(prompts[:rows], {}),
                       least_bytes=config.new_tokens * dtype.itemsize * (linears + table),
                       ops=2 * (seen * linears + new * table))
     generated("generate", 1)
@@ -186,7 +187,7 @@ def main():
             accumulate_gradient(model, answers, temperature=1.0, lam=0.0, micro_batch=config.micro_batch)
     # forward and input gradient 2 mn each, Uᵀy' and Uᵀg 2 r² each; the table where an answer is predicted
     new, seen = [config.rollouts * n for n in (config.new_tokens, config.prompt_tokens + config.new_tokens)]
-    report("merge and gradient of a step", step,
+    measure("merge and gradient of a step", step,
            ops=4 * seen * (linears + sum(min(s) ** 2 for s in shapes)) + 4 * new * table + 4 * rmn)
     plan = memory_plan(model.args, config, b=dtype.itemsize, on_cpu=device.type == "cpu")
     print(f"  planned peak {plan['peak'] / GB:.2f} GB")
@@ -199,9 +200,9 @@ def main():
         for member in members:
             sampled(prompts[:config.shots], mix(experts, member))
     plain = generated("plain generate", len(mixtures))
-    cem = report(f"CEM generation, {len(mixtures)} rows",
+    cem = measure(f"CEM generation, {len(mixtures)} rows",
                  lambda: sampled(prompts[:len(mixtures)], mix(experts, mixtures)))
-    merging = report("the same, merging for each member", member_by_member)
+    merging = measure("the same, merging for each member", member_by_member)
     print(f"  a CEM generation costs {cem / plain:.2f} plain ones, merging {merging / cem:.2f} times as much")
     print(f"wrote {config.out}")
 

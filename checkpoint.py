@@ -285,15 +285,13 @@ def load(path, device, dtype=None, progress=iter):
         args, tensors, tokenizer = read(path)
     except KeyError as error:
         raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
-    if (known := tokenizer.vocab_size) > args.vocab_size:
-        raise ValueError(f"{path}: {known} tokens in the tokenizer, {args.vocab_size} in the model")
+    if tokenizer.vocab_size > args.vocab_size:
+        raise ValueError(f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {args.vocab_size}")
     with torch.device("meta"):
         model = Transformer(args)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    for wrong, why in ((shapes.keys() - tensors.keys(), "is missing"),
-                       (tensors.keys() - shapes.keys(), "is unknown")):
-        if wrong:
-            raise ValueError(f"{path}: the tensor {sorted(wrong)[0]} {why} ({len(wrong)} such)")
+    for key in sorted(shapes.keys() ^ tensors.keys()):
+        raise ValueError(f"{path}: the tensor {key} is {'missing' if key in shapes else 'unknown'}")
     state, digest = {}, hashlib.sha256(repr(
         (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim,
          args.vocab_size, args.norm_eps, float(args.rope_theta),
@@ -342,8 +340,10 @@ def load_expert(path, model):
             z = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not an expert: {error}") from error
-    if metadata.get("fingerprint") != model.fingerprint:
-        raise ValueError(f"{path} was made for {metadata.get('base', 'an unknown model')}; for {model.name} "
+    if "kind" not in metadata:
+        raise ValueError(f"{path} is not an expert: its metadata does not say of which kind")
+    if metadata["fingerprint"] != model.fingerprint:
+        raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "
                          f"train another: python train.py --model {model.name}")
     return z, metadata
 

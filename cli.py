@@ -1,6 +1,6 @@
-"""What every script does first: flags from a dataclass, device and dtype, the model; and how results print.
+"""What every script does first, flags, device and model, and last, ask all problems and print what came out.
 
-All flags, printing and defaults are here and in the scripts; the files that these import have none.
+All flags and printing are here and in the scripts; the files that these import have none.
 """
 import argparse
 import json
@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from checkpoint import kept_bases, load
-from rl import accuracy, evaluate
+from rl import accuracy
 from svf import MODULES, decompose, wrap
 from tasks import mentions_gold
 
@@ -44,7 +44,7 @@ def run(main):
     try:
         return main()
     except torch.OutOfMemoryError:
-        code, said = 2, "error: out of memory; lower --micro-batch (bench.py --plan MODEL adds it up)"
+        code, said = 2, "error: out of memory; ask for fewer rows at a time (bench.py --plan adds a step up)"
     except (ValueError, OSError) as error:
         code, said = 2, f"error: {error}"
     except KeyboardInterrupt:
@@ -93,9 +93,15 @@ def open_model(name, modules, device, dtype):
     return model, tokenizer
 
 def answer_all(answer, problems, *columns, desc, batch_size=64):
-    """rl.evaluate with a progress bar."""
+    """list[Answer] to all problems, by answer(problems, …) on batches of like length cut from the columns."""
+    order, answers = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt)), {}
     with bar(desc=desc, total=len(problems)) as progress:
-        return evaluate(answer, problems, *columns, batch_size=batch_size, on_rows=progress.update)
+        for start in range(0, len(order), batch_size):
+            index = order[start:start + batch_size]
+            batch = [[column[i] for i in index] for column in (problems, *columns)]
+            answers.update(zip(index, answer(*batch), strict=True))
+            progress.update(len(index))
+    return [answers[i] for i in range(len(problems))]
 
 def report(log, task, split, row, problems, answers, **more):
     """A row of a table, on the screen and in the log: accuracy ± standard error, lenient accuracy (the gold

@@ -1,4 +1,4 @@
-"""The accuracy tables of the README, one command each, with n, standard error and seed; also as jsonl.
+"""The accuracy tables of the README, one command each: n and standard error; with the seed also as jsonl.
 
     python eval.py                                              # every strategy on the unseen tasks
     python eval.py --tasks math,code,reasoning --split heldout  # the same on problems like those of training
@@ -27,13 +27,15 @@ INSTRUCTIONS = {  # one line behind the prompt: how far is format what an expert
                   "Give just the answer, nothing else."),
     "code": ("Reply with one return statement.", "Write only the function body.", "Use one line.")}
 
+ROWS = "base random expert instructed examples prompt classifier cem".split()
+
 @dataclass
 class Config:
     tasks: str = ""  # with commas between; empty: the unseen cousins of the experts' tasks
-    split: str = "test"  # of their problems: test (unseen templates), heldout (those of training) or val
-    rows: str = ""  # of base, instructed, examples, random, expert, prompt, classifier, cem; empty: all
-    dispatch: bool = False  # the confusion matrices instead
-    n: int = 256  # problems of each task; requests of each class for dispatch
+    split: str = "test"  # of their problems: test (unseen templates) or heldout (those of training)
+    rows: str = ""  # of base, random, expert, instructed, examples, prompt, classifier, cem; empty: all
+    dispatch: bool = False  # the confusion matrices instead; then --n requests of each class
+    n: int = 256  # problems of each task
     shots: int = 3  # examples for cem and for the row with examples in the prompt
     generations: int = 10  # of cem
     searches: int = 3  # of cem, each with other examples and another seed
@@ -54,58 +56,56 @@ def random_expert(model, experts, seed):
         return size * torch.randn(like.shape, generator=generator).to(like)
     return {name: like + noise(name, like) for name, like in ones(model).items()}
 
-def dispatchers(model, tokenizer, experts, metadata):
-    """{row: requests -> mixtures}: the prompt strategy and, if there is a dispatch expert, the classifier."""
-    z_of = {"prompt": {}} | {"classifier": z for z in list(experts["dispatch"].values())[:1]}
-    return {row: adapt.dispatcher(model, tokenizer, experts, metadata, z_c) for row, z_c in z_of.items()}
+def classifiers(experts):
+    """{row: z_c}: none for the prompt strategy, and the dispatch expert's if there is one."""
+    return {"prompt": {}} | {"classifier": z for z in list(experts["dispatch"].values())[:1]}
 
 def rows_of(config, model, tokenizer, experts, metadata, task, ask):
     """{row: its first pass}, a function from problems to (problems as they are asked, their mixtures)."""
-    def instructed(problems, line):
-        return [replace(p, prompt=f"{p.prompt} {line}") for p in problems]
+    def under(name, problems, before="", after=""):
+        asked = [replace(p, prompt=f"{before}{p.prompt}{after}") for p in problems]
+        return asked, [{name: 1.0}] * len(problems)
 
-    def best_instructed(problems):
+    def instructed(problems):
         val, right = task.problems("val", 128, config.seed), {}
         for line in INSTRUCTIONS[task.name]:
-            right[line], _ = accuracy(ask(instructed(val, line), [{"other": 1.0}] * len(val), desc=line))
+            right[line], _ = accuracy(ask(*under("other", val, after=f" {line}"), desc=line))
             print(f"{task.name:<15} val      {100 * right[line]:5.1f} % of {len(val)} with '{line}'")
-        return instructed(problems, max(right, key=right.get)), [{"other": 1.0}] * len(problems)
+        return under("other", problems, after=f" {max(right, key=right.get)}")
 
     def after_examples(problems):
-        shown = "".join(f"{s.prompt}\n{s.prefill}{'' if s.check else ' '}{s.gold}\n\n"
-                        for s in task.problems("val", config.shots, 0))
-        return [replace(p, prompt=shown + p.prompt) for p in problems], [{"other": 1.0}] * len(problems)
+        shots = task.problems("val", config.shots, 0)
+        shown = [f"{s.prompt}\n{s.prefill}{'' if s.check else ' '}{s.gold}\n\n" for s in shots]
+        return under("other", problems, before="".join(shown))
 
-    def dispatched(dispatch, problems):
+    def dispatched(z_c, problems):
+        dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
         mixtures = dispatch([p.prompt for p in problems])
         return [adapt.dressed(p, m, metadata) for p, m in zip(problems, mixtures)], mixtures
 
     def searched(seed, problems):
-        shots = task.problems("val", config.shots, seed)
-        mixture = search_mixture(model, tokenizer, experts["task"], task, shots, config.generations, seed)
+        mixture = search_mixture(config, model, tokenizer, experts["task"], task, seed)
         return problems, [mixture] * len(problems)
 
-    named = {"base": "other", "random z": "random", **{f"expert {name}": name for name in experts["task"]}}
-    return {**{row: lambda problems, name=name: (problems, [{name: 1.0}] * len(problems))
-               for row, name in named.items()},
-            **({"instructed": best_instructed} if task.name in INSTRUCTIONS else {}),
-            "examples": after_examples,
-            **{row: partial(dispatched, dispatch)
-               for row, dispatch in dispatchers(model, tokenizer, experts, metadata).items()},
-            **{f"cem {seed}": partial(searched, seed) for seed in range(config.searches)}}
+    rows = {"base": partial(under, "other"), "random z": partial(under, "random")}
+    rows |= {f"expert {name}": partial(under, name) for name in experts["task"]}
+    rows |= {"instructed": instructed} if task.name in INSTRUCTIONS else {}
+    rows |= {"examples": after_examples}
+    rows |= {row: partial(dispatched, z_c) for row, z_c in classifiers(experts).items()}
+    return rows | {f"cem {seed}": partial(searched, seed) for seed in range(config.searches)}
 
 def accuracy_table(config, model, tokenizer, experts, metadata, names):
-    """Every row on every task; `passes` are the seconds of the first and of the second."""
+    """Every row on every task; the seconds of both passes are in the log."""
     at_hand = {**experts["task"], "random": random_expert(model, experts["task"], config.seed)}
     for name in names:
         task = tasks.get_task(name, config.data)
         second_pass = partial(adapt.second_pass, model, tokenizer, at_hand, task, temperature=0)
         ask, problems = partial(answer_all, second_pass), task.problems(config.split, config.n, config.seed)
-        for row, first_pass in rows_of(config, model, tokenizer, experts, metadata, task, ask).items():
+        for row, mixtures_for in rows_of(config, model, tokenizer, experts, metadata, task, ask).items():
             if config.rows and row.split()[0] not in config.rows.split(","):
                 continue
             clock = [time.time()]
-            asked, mixtures = first_pass(problems)
+            asked, mixtures = mixtures_for(problems)
             clock.append(time.time())
             answers = ask(asked, mixtures, desc=f"{name}: {row}")
             first, second = clock[1] - clock[0], time.time() - clock[1]
@@ -117,7 +117,8 @@ def confusion_table(config, model, tokenizer, experts, metadata):
     options = [option["task"] for option in adapt.dispatch_options(experts, metadata)]
     sources = [(split, name, name, split) for split in ("heldout", "test") for name in options]
     sources += [("unseen", name, tasks.COUSIN[name], "test") for name in options if name in tasks.COUSIN]
-    for row, dispatch in dispatchers(model, tokenizer, experts, metadata).items():
+    for row, z_c in classifiers(experts).items():
+        dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
         print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{o:>11}" for o in options))
         right = {}
         for label, name, source, split in sources:
@@ -134,14 +135,24 @@ def confusion_table(config, model, tokenizer, experts, metadata):
 
 def main():
     config = parse_flags(Config, __doc__)
-    named = [tasks.get_task(name, config.data).name for name in config.tasks.split(",") if name]
+    wrong = set(filter(None, config.rows.split(","))) - set(ROWS)
+    if wrong or config.split not in ("test", "heldout"):  # val chose the experts
+        raise ValueError(f"--rows {config.rows} --split {config.split}: rows are of {', '.join(ROWS)}; splits "
+                         "are test and heldout")
+    if config.dispatch and (config.tasks or config.rows):
+        raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
+    named = [name for name in config.tasks.split(",") if name]
+    for name in named:
+        tasks.get_task(name, config.data).problems(config.split, 1, 0)  # refuses what is not there, early
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     experts, metadata = load_experts(Path(config.experts), model)
     if config.dispatch:
         confusion_table(config, model, tokenizer, experts, metadata)
     else:
-        unseen = [tasks.COUSIN[name] for name in experts["task"] if name in tasks.COUSIN]
-        accuracy_table(config, model, tokenizer, experts, metadata, named or unseen)
+        named = named or [tasks.COUSIN[name] for name in experts["task"] if name in tasks.COUSIN]
+        if not named:
+            raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
+        accuracy_table(config, model, tokenizer, experts, metadata, named)
     print(f"wrote {config.out}")
 
 if __name__ == "__main__":

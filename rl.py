@@ -30,7 +30,10 @@ class Answer:
     finished: bool  # ended before the task's cap
 
 def rollout(model, tokenizer, task, problems, **how):
-    """Prompt, generate (`how` is its), score: list[Problem] -> list[Answer]. One cut off earns −1."""
+    """Prompt, generate, score: list[Problem] -> list[Answer]; `how` (temperature, …) goes on to generate.
+
+    An answer cut off at the task's cap earns −1: it rambles.
+    """
     prompts = []
     for p in problems:
         system = task.system if p.system is None else p.system
@@ -47,16 +50,6 @@ def rollout(model, tokenizer, task, problems, **how):
     finished = [ids[-1] in tokenizer.stop_ids or is_finished(ids) for ids in answers]
     rewards = [r if f else -1 for r, f in zip(task.score(problems, texts), finished)]
     return [Answer(*row) for row in zip(prompts, answers, logprobs, texts, rewards, finished)]
-
-def evaluate(answer, problems, *columns, batch_size, on_rows=lambda n: None):
-    """list[Answer] to all problems, by answer(problems, …) on batches of like length cut from the columns."""
-    order, answers = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt)), {}
-    for start in range(0, len(order), batch_size):
-        index = order[start:start + batch_size]
-        batch = [[column[i] for i in index] for column in (problems, *columns)]
-        answers.update(zip(index, answer(*batch), strict=True))
-        on_rows(len(index))
-    return [answers[i] for i in range(len(problems))]
 
 def accuracy(answers):
     """Share of answers that earned +1, and its standard error √(p (1 − p) / n)."""
@@ -133,10 +126,10 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
             flat = torch.cat([v.detach() for v in z.values()])
             if not (flat.abs() >= 1e-3).all():  # NaN fails, too
                 raise ValueError(f"step {step} brought a z within 0.001 of 0, where dz is 0/0; lower --lr")
-            metrics |= {"right": accuracy(answers)[0], "kl": kl, "grad_norm": grad_norm,
+            metrics |= {"right": accuracy(answers)[0], "grad_norm": grad_norm,
                         "finished": sum(a.finished for a in answers) / len(answers),
                         "tokens": sum(len(a.ids) for a in answers) / len(answers),
-                        "z_change": (flat - 1).square().mean().sqrt().item()}
+                        "z_change": (flat - 1).square().mean().sqrt().item()} | ({"kl": kl} if lam else {})
         now = {name: v.detach().clone() for name, v in z.items()}
         state.update(step=step, z=now, optimizer=optimizer.state_dict())
         if step % eval_every == 0 or step == steps:

@@ -28,7 +28,7 @@ class Config:
     adapt: str = "none"  # first pass: none, prompt, classifier or cem
     expert: str = ""  # answer with this expert: a name in --experts, or a file
     experts: str = "experts"  # folder of the experts at hand
-    task: str = ""  # answer and score problems of this task; the examples for cem are its, too
+    task: str = ""  # answer and score problems of this task; cem takes its examples from it, too
     examples: str = ""  # the examples for cem: a jsonl of {"question": "…", "answer": "…"}
     data: str = ""  # folder of the real data sets' jsonl files
     shots: int = 3  # examples for cem
@@ -37,7 +37,7 @@ class Config:
     compare: bool = False  # show the base model's answer, too
     export: str = ""  # write the adapted model to this folder, in Hugging Face's format
     max_new_tokens: int = 200  # of an answer to a prompt
-    log: str = "out/sample.jsonl"  # scores of a task as JSON objects, added to what is there
+    out: str = "out/sample.jsonl"  # scores of a task as JSON objects, added to what is there
     model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
     seed: int = 0  # of the examples, the problems and the search
     device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
@@ -50,8 +50,9 @@ def example_task(path, cap):
     return tasks.Task("examples", "", "", "", cap, lambda split, n, seed: problems[:n],
                       tasks.graded(tasks.mentions_gold))
 
-def search_mixture(model, tokenizer, experts, task, shots, generations, seed):
+def search_mixture(config, model, tokenizer, experts, task, seed):
     """(C): the weights of the task experts that answer the shots best, as a mixture with the base's rest."""
+    shots, generations = task.problems("val", config.shots, seed), config.generations
     fitness, started = partial(adapt.few_shot_fitness, model, tokenizer, experts, shots=shots), time.time()
     fitness(task=replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
     seconds = (time.time() - started) * task.max_new_tokens / 4
@@ -74,11 +75,9 @@ def first_pass(config, model, tokenizer, experts, metadata, task):
         z_c = next(iter(experts["dispatch"].values())) if config.adapt == "classifier" else {}
         dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
         return lambda problems: dispatch([p.prompt for p in problems])
-    mixture = {Path(config.expert).stem: 1.0} if config.expert else {"other": 1.0}
+    mixture = {next(iter(experts["task"])): 1.0} if config.expert else {"other": 1.0}
     if config.adapt == "cem":
-        shots = task.problems("val", config.shots, config.seed)
-        mixture = search_mixture(model, tokenizer, experts["task"], task, shots, config.generations,
-                                 config.seed)
+        mixture = search_mixture(config, model, tokenizer, experts["task"], task, config.seed)
     return lambda problems: [mixture] * len(problems)
 
 def streamed(tokenizer):
@@ -112,11 +111,13 @@ def answer_task(config, metadata, task, pick, ask):
     problems, rows = task.problems("test", config.n, config.seed), {}
     mixtures = pick(problems)
     problems = [adapt.dressed(p, m, metadata) for p, m in zip(problems, mixtures)]
-    for row, used in (("base", [{"other": 1.0}] * len(problems)), ("adapted", mixtures)):
+    base = [{"other": 1.0}] * len(problems)
+    used_by = {"base": base} | ({config.expert or config.adapt: mixtures} if mixtures != base else {})
+    for row, used in used_by.items():
         rows[row] = answer_all(partial(ask, task), problems, used, desc=row)
-        report(config.log, task.name, "test", row, problems, rows[row], adapt=config.adapt, seed=config.seed)
+        report(config.out, task.name, "test", row, problems, rows[row], mixture=used[0], seed=config.seed)
     show(problems, rows)
-    print(f"\nwrote {config.log}. Next, on all problems: python eval.py --tasks {task.name}")
+    print(f"\nwrote {config.out}")
 
 def main():
     config = parse_flags(Config, __doc__)
@@ -128,6 +129,8 @@ def main():
         raise ValueError("--expert answers alone; leave out --adapt")
     if config.export and config.adapt in ("prompt", "classifier") and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
+    if config.export and Path(config.export).exists():
+        raise ValueError(f"{config.export} is there already; --export to a new folder")
     task = example_task(config.examples, config.max_new_tokens) if config.examples else None
     if config.task or (config.adapt == "cem" and task is None):
         task = tasks.get_task(config.task or UNSEEN, config.data)

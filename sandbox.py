@@ -100,8 +100,7 @@ class Program:
 
 def run_one(program, seconds):
     """What the calls returned, or None if the program failed, broke a limit or ran out of time."""
-    job = {"source": program.source, "entry": program.entry, "calls": program.calls, "modules": MODULES,
-           "memory": MEMORY, "output": OUTPUT, "seconds": seconds}
+    job = vars(program) | {"modules": MODULES, "memory": MEMORY, "output": OUTPUT, "seconds": seconds}
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "results", "w+b") as results:
         child = subprocess.Popen([sys.executable, "-I", "-S", "-c", CHILD], stdin=subprocess.PIPE,
                                  stdout=results, stderr=subprocess.DEVNULL, cwd=folder, env={},

@@ -95,13 +95,13 @@ def mentions_gold(problem, text):
     if problem.check:
         return None
     if NUMBER.fullmatch(problem.gold):
-        return float(problem.gold) in numbers(text)
+        return numbers(problem.gold)[0] in numbers(text)
     return re.search(rf"(?<![\w.,]){re.escape(problem.gold)}(?!\w|[.,]\d)", text, re.IGNORECASE) is not None
 
 # -- generated problems --------------------------------------------------------------------------------------
 
 def templates(text):
-    """A template a line, its columns apart by ' => '; empty lines part those of train, val and test."""
+    """A template a line, its columns apart by ' => '; an empty line parts those of train, val and test."""
     return [[tuple(line.split(" => ")) for line in part.splitlines()] for part in text.strip().split("\n\n")]
 
 def pools(text):
@@ -118,12 +118,12 @@ def fill(text, slots):
     """'{A} has {a + 1}' with {A: 'Ben', a: 2} -> 'Ben has 3'."""
     return re.sub(r"\{(.*?)\}", lambda found: str(eval(found[1], {}, slots)), text)
 
-def generated(name, make, templates):
+def generated(name, make, parts):
     """draw for `drawn` from make(rng, part, template): distinct problems, none in both train and heldout."""
     def draw(rng, split, n):
         found, part = {}, PART[split]
         for _ in range(500 * n):
-            problem = make(rng, part, rng.choice(templates[part]))
+            problem = make(rng, part, rng.choice(parts[part]))
             eighth = sha256(problem.prompt.encode()).digest()[0] % 8 == 0
             if part > 0 or eighth == (split == "heldout"):
                 found[problem.prompt] = problem
@@ -187,20 +187,16 @@ def make_math(rng, part, template):
 
 # -- reasoning: question => right answer => candidates, or a yes/no question => when the answer is yes -------
 
-KINDS = {
-    "animal": pools("dog cat horse cow sheep goat rabbit | lion tiger bear fox | wolf camel zebra monkey"),
-    "fruit": pools("apple banana orange grape pear lemon cherry | mango peach plum kiwi | "
-                   "melon papaya apricot fig"),
-    "vehicle": pools("car bus train bicycle truck boat | tram taxi scooter wagon | "
-                     "ferry van helicopter canoe"),
-    "garment": pools("shirt hat coat sock shoe scarf | dress jacket glove belt | sweater skirt boot tie"),
-    "tool": pools("hammer saw drill wrench shovel axe | rake pliers ladder file | "
-                  "chisel screwdriver spade crowbar"),
-    "instrument": pools("piano guitar violin drum flute trumpet | harp cello banjo horn | "
-                        "clarinet organ tuba oboe"),
-    "drink": pools("water milk tea coffee juice | cocoa lemonade cider punch | soda wine beer smoothie"),
-    "colour": pools("red blue green yellow black white | purple pink brown gold | "
-                    "gray violet crimson turquoise")}
+KINDS = {line.split(": ")[0]: pools(line.split(": ")[1]) for line in """\
+animal: dog cat horse cow sheep goat rabbit | lion tiger bear fox | wolf camel zebra monkey
+fruit: apple banana orange grape pear lemon cherry | mango peach plum kiwi | melon papaya apricot fig
+vehicle: car bus train bicycle truck boat | tram taxi scooter wagon | ferry van helicopter canoe
+garment: shirt hat coat sock shoe scarf | dress jacket glove belt | sweater skirt boot tie
+tool: hammer saw drill wrench shovel axe | rake pliers ladder file | chisel screwdriver spade crowbar
+instrument: piano guitar violin drum flute trumpet | harp cello banjo horn | clarinet organ tuba oboe
+drink: water milk tea coffee juice | cocoa lemonade cider punch | soda wine beer smoothie
+colour: red blue green yellow black white | purple pink brown gold | gray violet crimson turquoise
+""".splitlines()}
 OPPOSITES = pools("hot-cold big-small fast-slow old-young happy-sad light-dark up-down hard-soft | "
                   "early-late rich-poor loud-quiet full-empty | "
                   "strong-weak deep-shallow near-far clean-dirty wide-narrow")

@@ -104,16 +104,15 @@ class Tokenizer:
         """
         special, turns = self.specials, [(m["role"], m["content"]) for m in messages]
         if "<|start_header_id|>" in special:
-            pieces = [(True, "<|begin_of_text|>")]
-            for role, text in turns:
-                pieces += [(True, "<|start_header_id|>"), (False, role), (True, "<|end_header_id|>"),
-                           (False, "\n\n" + text.strip()), (True, "<|eot_id|>")]
-            pieces += [(True, "<|start_header_id|>"), (False, "assistant"), (True, "<|end_header_id|>"),
-                       (False, "\n\n" + prefill)]
-        elif "<|im_start|>" in special:
+            turns = [(role, text.strip()) for role, text in turns] + [("assistant", prefill)]
             pieces = [piece for role, text in turns for piece in (
-                (True, "<|im_start|>"), (False, f"{role}\n{text}"), (True, "<|im_end|>"), (False, "\n"))]
-            pieces += [(True, "<|im_start|>"), (False, "assistant\n" + prefill)]
+                (True, "<|start_header_id|>"), (False, role), (True, "<|end_header_id|>"),
+                (False, "\n\n" + text), (True, "<|eot_id|>"))]
+            pieces = [(True, "<|begin_of_text|>"), *pieces[:-1]]  # the answer is open
+        elif "<|im_start|>" in special:
+            turns = [*turns, ("assistant", prefill)]
+            pieces = [piece for role, text in turns for piece in (
+                (True, "<|im_start|>"), (False, f"{role}\n{text}"), (True, "<|im_end|>"), (False, "\n"))][:-2]
         elif "[INST]" in special:
             # Mistral has no system turn: the system prompt opens the last user turn
             system = "".join(text + "\n\n" for role, text in turns if role == "system")

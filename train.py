@@ -8,7 +8,6 @@ on from.
     python train.py --task math
 """
 import json
-import os
 import shlex
 import sys
 import time
@@ -33,7 +32,7 @@ N_VAL = 128  # problems of the `val` split, the same each time; they choose the 
 N_TEST = 512  # problems of each split in the final comparison; they choose nothing
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
          "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
-         "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}"}  # of a step, in its line
+         "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}"}  # what a step's line shows
 
 @dataclass
 class Config:
@@ -54,8 +53,8 @@ class Config:
     dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
     resume: bool = False  # go on from the state in the output folder
 
-def start(folder, config):
-    """The state to go on from, or {} for a new run. Raises ValueError where folder and flags do not fit."""
+def saved_run(folder, config):
+    """What a run left there to go on from, {} for a new run. Raises ValueError where the flags do not fit."""
     path = folder / "state.pt"
     if config.resume != path.exists():
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume" if config.resume else
@@ -64,11 +63,10 @@ def start(folder, config):
         return {}
     saved = torch.load(path, weights_only=True, map_location=pick_device(config.device, config.dtype)[0])
     for key, value in asdict(config).items():
-        if key != "resume" and saved["config"][key] != value:
-            raise ValueError(f"{folder} was started with {key} = {saved['config'][key]!r}; keep the flags")
-    os.truncate(folder / "log.jsonl", saved["log_bytes"])  # a step logged but not saved is done again
-    print(f"going on after step {saved['state']['step']}")
-    return saved["state"]
+        if key != "resume" and saved["config"].get(key) != value:
+            was = saved["config"].get(key)
+            raise ValueError(f"{folder} was started with {key} = {was!r}; keep the flags")
+    return saved
 
 def main():
     config = parse_flags(Config, __doc__)
@@ -76,7 +74,7 @@ def main():
     print(json.dumps(asdict(config)))
     if config.temperature <= 0 or config.kl < 0:
         raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE; --kl at least 0")
-    state, kind, logit_bias = start(folder, config), "task", None
+    saved, kind, logit_bias = saved_run(folder, config), "task", None
     task = tasks.get_task(config.task, config.data) if config.task != "dispatch" else None
     if task and "train" not in task.splits:
         raise ValueError(f"--task {task.name} is only for evaluation; train on another")
@@ -87,9 +85,12 @@ def main():
         logit_bias = adapt.calibrated_bias(model, tokenizer, options)
     if task.stop:
         print("note: this task runs programs that the model wrote, in limited child processes (sandbox.py)")
-    log = folder / "log.jsonl"
-    if not state:
-        log.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    log, state = folder / "log.jsonl", saved.get("state", {})
+    with open(log, "a") as file:  # a step that was logged but not saved is done again
+        file.truncate(min(saved.get("log_bytes", 0), log.stat().st_size))
+    if state:
+        print(f"going on after step {state['step']}")
 
     def greedy(z, problems, desc):
         answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias)
@@ -122,7 +123,7 @@ def main():
         "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
         "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
         "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": len(val_problems),
-        "command": "python " + " ".join(sys.argv)})
+        "command": shlex.join(["python", *sys.argv])})
     print(f"best in validation: step {state['best_step']}, "
           f"{100 * state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
@@ -132,10 +133,12 @@ def main():
             rows[row] = greedy(z, problems, f"{row}, {split}")
             report(log, task.name, split, row, problems, rows[row])
     show(problems, rows)
-    use = f"cp {path} {config.experts}; python sample.py --adapt classifier" if kind == "dispatch" else \
-        f"python sample.py --expert {path}"
+    file, experts = shlex.quote(str(path)), shlex.quote(config.experts)
+    use = f"cp {file} {experts}; python sample.py --adapt classifier --experts {experts}" \
+        if kind == "dispatch" else f"python sample.py --expert {file}"
+    use += f" --model {shlex.quote(model.name)}" if model.name != DEFAULT_MODEL else ""
     print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n"
-          f"  {use} --model {model.name} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
+          f"  {use} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
 
 if __name__ == "__main__":
     run(main)

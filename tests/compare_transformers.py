@@ -194,7 +194,7 @@ def compare_speed(folder):
     prompts = [tokenizer.chat([{"role": "system", "content": task.system},
                                {"role": "user", "content": p.prompt}], p.prefill)
                for p in task.problems("train", 64, 0)]
-    for dtype, wanted in ((torch.bfloat16, 1.3), (torch.float32, 1.1)):
+    for dtype, wanted in {torch.float32: 1.1, DTYPE: 1.3 if DTYPE == torch.bfloat16 else 1.1}.items():
         model.to(dtype)
         hf = LlamaForCausalLM.from_pretrained(folder / "speed", dtype=dtype).eval()
         for what, rows, drop, stop, aim, pairs in (

@@ -9,6 +9,7 @@ import argparse
 import base64
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,8 @@ def check_decomposition(folder):
               f"{((sigma - wanted).abs().max() / wanted[0]).item():.1e}   (aim 1e-6)", flush=True)
 
 def run(*command):
+    if "--out" in command:  # a run of before
+        shutil.rmtree(ROOT / command[command.index("--out") + 1], ignore_errors=True)
     print("\n$ python " + " ".join(map(str, command)), flush=True)
     done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT)
     print(f"exit code {done.returncode}", flush=True)

@@ -43,6 +43,9 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("sample.py", ["--adapt", "prompt", "--expert", "math"], "--expert answers alone"),
     ("sample.py", ["--adapt", "prompt", "--export", "folder"], "give one"),
     ("eval.py", ["--tasks", "math,mth"], "no task is named 'mth'"),
+    ("eval.py", ["--tasks", "math,math_hard", "--split", "heldout"], "math_hard has no split 'heldout'"),
+    ("eval.py", ["--rows", "bse"], "bse"), ("eval.py", ["--dispatch", "--rows", "base"], "leave out"),
+    ("bench.py", ["--plan", "nowhere"], "nowhere is no params.json"),
     ("sample.py", ["--adapt", "magic"], "--adapt magic"),
 ])
 def test_a_wrong_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, script, flags, named):
@@ -123,8 +126,8 @@ def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path
     assert done.returncode == 0, done.stderr
     assert "[1.00 math]\nSum:" in done.stdout and "the base model: Sum:" in done.stdout
     cem = run("sample.py", "--adapt", "cem", "--task", "reasoning_hard",
-              "--generations", "2", "--n", "8", *common)
-    assert cem.returncode == 0 and "adapted" in cem.stdout and re.search(
+              "--generations", "2", "--n", "8", "--out", tmp_path / "log", *common)
+    assert cem.returncode == 0 and "test     cem" in cem.stdout and re.search(
         r"math +\d\.\d\d", cem.stdout), cem.stderr
     missing = run("sample.py", "hi", "--expert", "nobody", *common)
     assert missing.returncode == 2 and "nobody" in missing.stderr

@@ -126,7 +126,8 @@ def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_pa
     model, _ = tiny
     z = random_z(model)
     path = tmp_path / "experts" / "math.safetensors"
-    save_whole(path, z, {"fingerprint": model.fingerprint, "base": model.name, "task": "math"})
+    save_whole(path, z, {
+        "fingerprint": model.fingerprint, "base": model.name, "kind": "task", "task": "math"})
     again, metadata = load_expert(path, model)
     assert all(torch.equal(again[n], z[n]) for n in z) and metadata["task"] == "math"
     assert [p.name for p in path.parent.iterdir()] == ["math.safetensors"]  # nothing left beside it
