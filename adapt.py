@@ -8,6 +8,7 @@ the paper: the question is answered by the likeliest category name, calibrated o
 by likelihood where accuracy ties.
 """
 from dataclasses import replace
+from os.path import commonprefix
 
 import torch
 
@@ -50,8 +51,9 @@ def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
         with using(model, z_c):
             for start in range(0, len(requests), batch_size):
                 prompts = [dispatch_ids(tokenizer, options, r) for r in requests[start:start + batch_size]]
+                shared = min(len(commonprefix(prompts)), *(len(p) - 1 for p in prompts))  # the options
                 ids, _ = generate(model, prompts, max_new_tokens=1, stop_ids=(), temperature=0,
-                                  logit_bias=bias)
+                                  logit_bias=bias, shared=shared)
                 mixtures += [{names[row[0]]: 1.0} for row in ids]
         return mixtures
     return dispatch
@@ -79,10 +81,8 @@ def cem(fitness, dim, *, population, elites, generations, generator, on_generati
     return best, best_score
 
 def few_shot_fitness(model, tokenizer, experts, task, shots):
-    """fitness for `cem`: (accuracy on the shots, how likely a member's own right answers are to it).
-
-    A whole generation, population × shots, is one batched generate in which every row carries its own z.
-    """
+    """fitness for `cem`: (accuracy on the shots, how likely a member's own right answers are to it). A whole
+    generation, population × shots, is one batched generate in which every row carries its own z."""
     def fitness(alpha):
         mixtures = [dict(zip(experts, row)) for row in alpha.tolist() for _ in shots]
         with using(model, mix(experts, mixtures)) as keep:

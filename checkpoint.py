@@ -286,7 +286,8 @@ def load(path, device, dtype=None, progress=iter):
     except KeyError as error:
         raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
     if tokenizer.vocab_size > args.vocab_size:
-        raise ValueError(f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model {args.vocab_size}")
+        raise ValueError(f"{path}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+                         f"{args.vocab_size}")
     with torch.device("meta"):
         model = Transformer(args)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}

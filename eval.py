@@ -137,8 +137,8 @@ def main():
     config = parse_flags(Config, __doc__)
     wrong = set(filter(None, config.rows.split(","))) - set(ROWS)
     if wrong or config.split not in ("test", "heldout"):  # val chose the experts
-        raise ValueError(f"--rows {config.rows} --split {config.split}: rows are of {', '.join(ROWS)}; splits "
-                         "are test and heldout")
+        raise ValueError(f"--rows {config.rows} --split {config.split}: rows are of {', '.join(ROWS)}; "
+                         "splits are test and heldout")
     if config.dispatch and (config.tasks or config.rows):
         raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
     named = [name for name in config.tasks.split(",") if name]

@@ -80,15 +80,15 @@ class Attention(nn.Module):
         k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
         if decoding is not None:
-            positions, mask = decoding
-            rows = torch.arange(B, device=x.device)
-            kv[0][rows, :, positions], kv[1][rows, :, positions] = k[:, 0], v[:, 0]
-            past = mask.shape[-1]
+            positions, mask = decoding  # (B, T), (B, 1, T, past)
+            rows, past = torch.arange(B, device=x.device)[:, None], mask.shape[-1]
+            kv[0][rows, :, positions], kv[1][rows, :, positions] = k, v
             # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
             # which is eight times slower here on a CPU.
-            q = q.view(B, self.n_kv_heads, self.n_heads // self.n_kv_heads, self.head_dim)
-            y = F.scaled_dot_product_attention(q, kv[0][:, :, :past], kv[1][:, :, :past], attn_mask=mask)
-            return self.wo(y.reshape(B, 1, -1))
+            q = q.view(B, T, self.n_kv_heads, -1, self.head_dim).permute(0, 2, 3, 1, 4)  # (B, kv, rep, T, hd)
+            y = F.scaled_dot_product_attention(q.flatten(2, 3), kv[0][:, :, :past], kv[1][:, :, :past],
+                                               attn_mask=mask.repeat(1, 1, q.shape[2], 1))
+            return self.wo(y.view(q.shape).permute(0, 3, 1, 2, 4).reshape(B, T, -1))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
         if kv is not None:
             kv[0][:, :, :T], kv[1][:, :, :T] = k, v
@@ -132,18 +132,19 @@ class Transformer(nn.Module):
         """The last layer's normed features: tokens (B, T) -> (B, T, dim).
 
         cache: filled here if given. Without `positions` the tokens are whole rows, read from position 0 on.
-        With `positions` (B,), T is 1: each row's token stands there and sees its row's cache, of which at
-        most `past` positions are in use.
+        With `positions` (B,) each row's tokens stand there and behind, and see what its row's cache holds
+        before them; at most `past` positions are in use.
         """
         x = self.tok_embeddings(tokens)  # (B, T, dim)
         decoding = None
         if positions is None:
             rope = rope_angles(torch.arange(tokens.shape[1], device=tokens.device), self.args)
         else:
-            rope = rope_angles(positions[:, None], self.args)
-            unseen = torch.arange(past, device=tokens.device) > positions[:, None]  # (B, past)
+            positions = positions[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
+            rope = rope_angles(positions, self.args)
+            unseen = torch.arange(past, device=tokens.device) > positions[..., None]  # (B, T, past)
             mask = torch.zeros_like(unseen, dtype=x.dtype).masked_fill(unseen, -torch.inf)
-            decoding = positions, mask[:, None, None]
+            decoding = positions, mask[:, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, None if cache is None else (cache.k[i], cache.v[i]), decoding)
         return self.norm(x)
@@ -183,14 +184,15 @@ def sample(logits, temperature, generator):
 @torch.no_grad()
 def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator=None, logit_bias=None,
              is_finished=lambda ids: False, on_token=lambda row, token: None, drop_finished=True,
-             on_keep=lambda rows: None):
+             on_keep=lambda rows: None, shared=0):
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
-    A row ends with the first of `stop_ids` (kept as its last id), when `is_finished(ids)` says so, or at
+    A row ends with the first of `stop_ids` (its last id), when `is_finished(ids)` says so, or at
     max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(row, id)` sees each new token.
-    Finished rows leave the batch once they are an eighth of it, after `on_keep(indices of the rows
-    that stay)`; with drop_finished=False they stay and are fed their last token.
-    Raises ValueError for an empty prompt, and for one that does not fit the model's context.
+    Finished rows leave once they are an eighth of the batch, after `on_keep(indices of those that stay)`;
+    without drop_finished they stay and are fed their last token. The first `shared` tokens, the same in all
+    prompts, are read once for all (not if rows have a z each). Raises ValueError for an empty prompt, and
+    for one that does not fit the model's context.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
@@ -200,8 +202,13 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
     if longest + max_new_tokens > most:
         raise ValueError(f"{longest} + {max_new_tokens} tokens do not fit the model's {most}")
     cache = KVCache(model.args, len(prompts), longest + max_new_tokens, table.device, table.dtype)
-    last = torch.arange(len(prompts), device=table.device), positions - 1
-    h = model.hidden(tokens, cache)[last]  # (B, dim)
+    if shared:
+        once = KVCache(model.args, 1, shared, table.device, table.dtype)
+        model.hidden(tokens[:1, :shared], once)
+        cache.k[:, :, :, :shared], cache.v[:, :, :, :shared] = once.k, once.v
+    begin = torch.full_like(positions, shared) if shared else None
+    h = model.hidden(tokens[:, shared:], cache, begin, longest)
+    h = h[torch.arange(len(prompts), device=table.device), positions - shared - 1]  # (B, dim)
 
     ids, logprobs = [[] for _ in prompts], [[] for _ in prompts]
     rows, open_rows = list(range(len(prompts))), set(range(len(prompts)))

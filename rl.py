@@ -30,10 +30,7 @@ class Answer:
     finished: bool  # ended before the task's cap
 
 def rollout(model, tokenizer, task, problems, **how):
-    """Prompt, generate, score: list[Problem] -> list[Answer]; `how` (temperature, …) goes on to generate.
-
-    An answer cut off at the task's cap earns −1: it rambles.
-    """
+    """list[Problem] -> list[Answer]: prompt, generate(**how), score. One cut off at the cap earns −1."""
     prompts = []
     for p in problems:
         system = task.system if p.system is None else p.system

@@ -8,8 +8,7 @@ Since Uᵀ W = diag(σ) Vᵀ, the same W' needs only the basis on the smaller si
 As a change to the frozen W, z = 1 is the base model bit for bit, r² numbers a weight are stored, and z may
 have a batch dimension. One z for all is merged into W', for rollouts and training alike (the loss must score
 the policy that sampled); one z a row takes the right-hand form, for inference. Unlike the authors' code, z is
-free (no sigmoid) and W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases, embeddings and output
-stay as they are.
+free (no sigmoid) and W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases stay as they are.
 """
 from contextlib import contextmanager
 

@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def saved_run(folder, config):
     if not config.resume:
         return {}
     saved = torch.load(path, weights_only=True, map_location=pick_device(config.device, config.dtype)[0])
-    for key, value in asdict(config).items():
+    for key, value in vars(config).items():
         if key != "resume" and saved["config"].get(key) != value:
             was = saved["config"].get(key)
             raise ValueError(f"{folder} was started with {key} = {was!r}; keep the flags")
@@ -71,7 +71,7 @@ def saved_run(folder, config):
 def main():
     config = parse_flags(Config, __doc__)
     folder, started = Path(config.out or f"out/{config.task}-{config.seed}"), time.time()
-    print(json.dumps(asdict(config)))
+    print(json.dumps(vars(config)))
     if config.temperature <= 0 or config.kl < 0:
         raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE; --kl at least 0")
     saved, kind, logit_bias = saved_run(folder, config), "task", None
@@ -88,7 +88,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     log, state = folder / "log.jsonl", saved.get("state", {})
     with open(log, "a") as file:  # a step that was logged but not saved is done again
-        file.truncate(min(saved.get("log_bytes", 0), log.stat().st_size))
+        file.truncate(min(saved.get("logged", 0), log.stat().st_size))
     if state:
         print(f"going on after step {state['step']}")
 
@@ -104,9 +104,8 @@ def main():
         nonlocal clock
         metrics["seconds"], clock = round(time.time() - clock, 1), time.time()
         append(log, metrics)
-        torch.save({"state": state, "config": asdict(config), "log_bytes": log.stat().st_size},
-                   folder / "state.part")
-        (folder / "state.part").rename(folder / "state.pt")
+        torch.save({"state": state, "config": vars(config), "logged": log.stat().st_size}, folder / "part")
+        (folder / "part").rename(folder / "state.pt")
         tokens.reset()
         shown = [text.format(metrics[key]) for key, text in SHOWN.items() if key in metrics]
         tqdm.write(" | ".join([f"step {metrics['step']:3d}/{config.steps}", *shown]))

@@ -18,6 +18,15 @@ def test_a_cached_generation_follows_the_uncached_forward(tiny):
         assert logp.argmax(-1).tolist() == answer
         torch.testing.assert_close(logp.max(-1).values, torch.tensor(logprob), atol=1e-4, rtol=0)
 
+def test_a_beginning_read_once_for_all_rows_gives_the_same_answers(tiny):
+    model, _ = tiny
+    prompts = [[11, 12, 13, 14] + prompt for prompt in PROMPTS]
+    whole, logprobs = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0)
+    for shared in (1, 4):
+        ids, again = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0, shared=shared)
+        assert ids == whole
+        torch.testing.assert_close(torch.tensor(again), torch.tensor(logprobs), atol=1e-4, rtol=0)
+
 def test_a_padded_batch_equals_its_rows_alone(tiny):
     model, _ = tiny
     together = model(pad(PROMPTS, "cpu")[0])
