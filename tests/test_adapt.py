@@ -94,7 +94,7 @@ def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(
     z_c = random_z(model, size=0.3)
     experts = {"task": {"math": {}, "code": {}}}
     metadata = {k: {"example": get_task(k).problems("train", 1, 0)[0].prompt} for k in experts["task"]}
-    requests = [p.prompt for p in get_task("math").problems("val", 5, 0)]
+    requests = [p.prompt for p in get_task("math").problems("val", 3, 0)]
     chosen = dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=2)(requests)
     assert all(m.z is None for m in wrapped(model).values())
     options = dispatch_options(experts, metadata)
