@@ -63,8 +63,8 @@ def saved_run(folder, config):
         return {}
     saved = torch.load(path, weights_only=True, map_location=pick_device(config.device, config.dtype)[0])
     for key, value in vars(config).items():
-        if key != "resume" and saved["config"].get(key) != value:
-            was = saved["config"].get(key)
+        was = saved["config"].get(key)
+        if key != "resume" and was != value:
             raise ValueError(f"{folder} was started with {key} = {was!r}; keep the flags")
     return saved
 
