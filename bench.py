@@ -102,7 +102,11 @@ def proc_status(key):
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 def timed(run, device, repeats):
-    """(median seconds, peak bytes) of run(), after one run to warm up if there are several."""
+    """(median seconds, peak bytes) of run(), after one run to warm up if there are several.
+
+    glibc keeps freed blocks below a threshold that grows with use; only with MALLOC_MMAP_THRESHOLD_=1048576
+    in the environment is the peak on a CPU what the work needed.
+    """
     seconds = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
