@@ -1,10 +1,10 @@
-"""A task of your own, and how its expert joins the others: short edits of words, which no other task covers.
+"""A task of your own, and how its expert joins the others: calendar questions, which no other task covers.
 
 Everything is in this file: templates, how a problem is made and scored, and the one line that adds it to
 FAMILIES. Then the named script runs with its flags, and knows the task:
 
-    python tests/fourth_expert.py train.py --task edit
-    cp out/edit-0/edit.safetensors experts/
+    python tests/fourth_expert.py train.py --task calendar
+    cp out/calendar-0/calendar.safetensors experts/
     python tests/fourth_expert.py eval.py --dispatch              # the old classifier among five classes
     python tests/fourth_expert.py train.py --task dispatch        # one command teaches it the new one
 """
@@ -16,39 +16,41 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import tasks  # noqa: E402
 
-EDIT = [[
-    ("Join the words {a} and {b} with a dash.", "{a}-{b}"),
-    ("Write the words {a} {b} in capital letters.", "{a.upper()} {b.upper()}"),
-    ("Swap the two words: {a} {b}", "{b} {a}"),
-    ("Put an exclamation mark behind the words {a} {b}.", "{a} {b}!"),
-    ("Replace the word {a} by the word {b}: the old {a} is here", "the old {b} is here"),
-    ("Repeat the words {a} {b} twice.", "{a} {b} {a} {b}"),
-    ("Write the words {a}, {b} and {c} one after another with commas between them.", "{a}, {b}, {c}"),
-    ("Remove the word {c} from: {a} {c} {b}", "{a} {b}"),
-], [
-    ("Write a slash between the words {a} and {b}.", "{a}/{b}"),
-    ("Leave out the first word: {a} {b} {c}", "{b} {c}"),
-    ("Put the words {a} {b} in brackets.", "({a} {b})"),
-    ("Write the word {c} behind the words {a} {b}.", "{a} {b} {c}"),
-], [
-    ("Write a plus sign between the words {a} and {b}.", "{a}+{b}"),
-    ("Drop the last word: {a} {b} {c}", "{a} {b}"),
-    ("Begin with the word {b} and end with the word {a}.", "{b} {a}"),
-    ("Write a question mark behind the words {a} {b}.", "{a} {b}?"),
-]]
+CALENDAR = tasks.templates("""
+The meeting is on {d} {month} {y}. In which year is it? => {y}
+{A} was born on {d} {month} {y}. In which month was {A} born? => {month}
+Which year comes right after {y}? => {y + 1}
+Which year came right before {y}? => {y - 1}
+{A} was born in {y}. In which year was {A} ten years old? => {y + 10}
+The party is on {day}, {d} {month}. On which day of the week is it? => {day}
+The concert is on {d} {month} {y}. In which month is it? => {month}
+The shop opened in {y} and closed {k} years later. In which year did it close? => {y + k}
 
-def make_edit(rng, part, template):
-    prompt, answer = template
-    words = sorted(set(sum((tasks.KINDS[kind][part] for kind in tasks.KINDS), tasks.NOUNS[part])))
-    slots = dict(zip("abc", rng.sample(words, 3)))
-    return tasks.Problem(tasks.fill(prompt, slots), "Answer:", tasks.fill(answer, slots))
+{A} married on {d} {month} {y}. In which year did {A} marry? => {y}
+The fair is in {month} {y}. In which month is the fair? => {month}
+What is the year after {y}? => {y + 1}
+A house was built in {y} and sold {k} years later. In which year was it sold? => {y + k}
 
-def score_edit(problems, texts):
-    """Right is the edited text and nothing else; quotation marks and a full stop around it do not count."""
-    return [1 if text.strip(' ".\n') == p.gold.strip(' ".\n') else -1 for p, text in zip(problems, texts)]
+The ship sailed on {d} {month} {y}. In which year was that? => {y}
+{A} arrived on {day}, {d} {month}. Which day of the week was it? => {day}
+Name the year that follows {y}. => {y + 1}
+A school opened in {y}. In which year had it been open for {k} years? => {y + k}
+""")
 
-HOW = ("Give only the edited text.", "Answer:", 24, score_edit, "")
-tasks.FAMILIES["edit"] = ("short edits of words", HOW, make_edit, EDIT, [])
+def make_calendar(rng, part, template):
+    slots = {"A": rng.choice(tasks.NAMES[part]), "day": rng.choice(tasks.DAYS), "d": rng.randint(1, 28),
+             "month": rng.choice(tasks.MONTHS), "y": rng.randint(1900, 2020), "k": rng.randint(2, 9)}
+    prompt, answer = (tasks.fill(text, slots) for text in template)
+    return tasks.Problem(prompt, "Answer:", answer)
+
+def right(problem, text):
+    """A year is right if it is the last number, a word if it is there."""
+    if problem.gold.isdigit():
+        return tasks.numbers(text)[-1:] == [float(problem.gold)]
+    return tasks.mentions_gold(problem, text)
+
+HOW = ("Give only the answer.", "Answer:", 16, tasks.graded(right), "")
+tasks.FAMILIES["calendar"] = ("calendar questions", HOW, make_calendar, CALENDAR, [])
 
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]
