@@ -435,6 +435,8 @@ REAL = {  # name: (files, their problems -> {split: problems}, row -> Problem, h
 
 def read_rows(path, problem_of, shape):
     """The problems of a jsonl file. Raises ValueError for a bad row and says what a row looks like."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; name a jsonl file in which a row is {shape}")
     problems = []
     for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         try:

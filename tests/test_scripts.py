@@ -41,6 +41,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--steps", "0"], "--steps must be at least 1"),
     ("train.py", ["--task", "math_hard"], "--task math_hard is only for evaluation"),
     ("sample.py", ["--adapt", "cem", "--examples", "x.jsonl", "--task", "math"], "--examples are for"),
+    ("sample.py", ["--adapt", "cem", "--examples", "x.jsonl"], "x.jsonl does not exist; name a jsonl file"),
     ("sample.py", ["--adapt", "prompt", "--expert", "math"], "--expert answers alone"),
     ("sample.py", ["--adapt", "prompt", "--export", "folder"], "give one"),
     ("eval.py", ["--tasks", "math,mth"], "no task is named 'mth'"),
