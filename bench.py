@@ -159,11 +159,11 @@ def main():
     r_cubed, rmn = sum(min(s) ** 3 for s in shapes), sum(min(s) * s[0] * s[1] for s in shapes)
     # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
     measure("decompose", lambda: decomposed(model, MODULES["all"]), ops=4 * rmn + 9 * r_cubed,
-           kind=torch.float64, repeats=1)
+            kind=torch.float64, repeats=1)
     model.to(dtype)
     z = {name: (v + 0.01).requires_grad_() for name, v in ones(model).items()}
     measure("merge", lambda: [module.merge(z[name].detach()) for name, module in wrapped(model).items()],
-           ops=4 * rmn, kind=torch.float32)
+            ops=4 * rmn, kind=torch.float32)
 
     generator = torch.Generator().manual_seed(0)
     rows = max(config.rollouts, config.members * config.shots)
@@ -178,8 +178,8 @@ def main():
         """Every weight read once a token; 2 operations a weight, prompt and new tokens, the table for new."""
         new, seen = rows * config.new_tokens, rows * (config.prompt_tokens + config.new_tokens)
         return measure(f"{what}, {rows} rows", lambda: sampled(prompts[:rows], {}),
-                      least_bytes=config.new_tokens * dtype.itemsize * (linears + table),
-                      ops=2 * (seen * linears + new * table))
+                       least_bytes=config.new_tokens * dtype.itemsize * (linears + table),
+                       ops=2 * (seen * linears + new * table))
     generated("generate", 1)
     generated("generate", config.rollouts)
 
@@ -192,7 +192,7 @@ def main():
     # forward and input gradient 2 mn each, Uᵀy' and Uᵀg 2 r² each; the table where an answer is predicted
     new, seen = [config.rollouts * n for n in (config.new_tokens, config.prompt_tokens + config.new_tokens)]
     measure("merge and gradient of a step", step,
-           ops=4 * seen * (linears + sum(min(s) ** 2 for s in shapes)) + 4 * new * table + 4 * rmn)
+            ops=4 * seen * (linears + sum(min(s) ** 2 for s in shapes)) + 4 * new * table + 4 * rmn)
     plan = memory_plan(model.args, config, b=dtype.itemsize, on_cpu=device.type == "cpu")
     print(f"  planned peak {plan['peak'] / GB:.2f} GB")
 
@@ -205,7 +205,7 @@ def main():
             sampled(prompts[:config.shots], mix(experts, member))
     plain = generated("plain generate", len(mixtures))
     cem = measure(f"CEM generation, {len(mixtures)} rows",
-                 lambda: sampled(prompts[:len(mixtures)], mix(experts, mixtures)))
+                  lambda: sampled(prompts[:len(mixtures)], mix(experts, mixtures)))
     merging = measure("the same, merging for each member", member_by_member)
     print(f"  a CEM generation costs {cem / plain:.2f} plain ones, merging {merging / cem:.2f} times as much")
     print(f"wrote {config.out}")

@@ -94,11 +94,10 @@ def rows_of(config, model, tokenizer, experts, metadata, task, ask):
     rows |= {row: partial(dispatched, z_c) for row, z_c in classifiers(experts).items()}
     return rows | {f"cem {seed}": partial(searched, seed) for seed in range(config.searches)}
 
-def accuracy_table(config, model, tokenizer, experts, metadata, names):
+def accuracy_table(config, model, tokenizer, experts, metadata, chosen):
     """Every row on every task; the seconds of both passes are in the log."""
     at_hand = {**experts["task"], "random": random_expert(model, experts["task"], config.seed)}
-    for name in names:
-        task = tasks.get_task(name, config.data)
+    for task in chosen:
         second_pass = partial(adapt.second_pass, model, tokenizer, at_hand, task, temperature=0)
         ask, problems = partial(answer_all, second_pass), task.problems(config.split, config.n, config.seed)
         for row, mixtures_for in rows_of(config, model, tokenizer, experts, metadata, task, ask).items():
@@ -107,22 +106,23 @@ def accuracy_table(config, model, tokenizer, experts, metadata, names):
             clock = [time.time()]
             asked, mixtures = mixtures_for(problems)
             clock.append(time.time())
-            answers = ask(asked, mixtures, desc=f"{name}: {row}")
+            answers = ask(asked, mixtures, desc=f"{task.name}: {row}")
             first, second = clock[1] - clock[0], time.time() - clock[1]
-            report(config.out, name, config.split, row, asked, answers, mixture=mixtures[0], seed=config.seed,
-                   first_pass_s=round(first, 1), second_pass_s=round(second, 1))
+            report(config.out, task.name, config.split, row, asked, answers, mixture=mixtures[0],
+                   seed=config.seed, first_pass_s=round(first, 1), second_pass_s=round(second, 1))
 
 def confusion_table(config, model, tokenizer, experts, metadata):
     """Rows: what a request is; columns: where it goes. Held-out and test requests, then unseen tasks'."""
     options = [option["task"] for option in adapt.dispatch_options(experts, metadata)]
     sources = [(split, name, name, split) for split in ("heldout", "test") for name in options]
     sources += [("unseen", name, tasks.COUSIN[name], "test") for name in options if name in tasks.COUSIN]
+    asked = [(label, name, tasks.requests(source, split, config.n, config.seed, config.data))
+             for label, name, source, split in sources]
     for row, z_c in classifiers(experts).items():
         dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
         print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{o:>11}" for o in options))
         right = {}
-        for label, name, source, split in sources:
-            requests = tasks.requests(source, split, config.n, config.seed, config.data)
+        for label, name, requests in asked:
             chosen = [next(iter(m)) for m in dispatch(requests)]
             right.setdefault(label, []).extend(choice == name for choice in chosen)
             counts = {o: chosen.count(o) for o in options}
@@ -141,18 +141,19 @@ def main():
                          "splits are test and heldout")
     if config.dispatch and (config.tasks or config.rows):
         raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
-    named = [name for name in config.tasks.split(",") if name]
-    for name in named:
-        tasks.get_task(name, config.data).problems(config.split, 1, 0)  # refuses what is not there, early
+    chosen = [tasks.get_task(name, config.data) for name in config.tasks.split(",") if name]
+    for task in chosen:
+        task.problems(config.split, 1, 0)  # refuses a split that is not there, early
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     experts, metadata = load_experts(Path(config.experts), model)
     if config.dispatch:
         confusion_table(config, model, tokenizer, experts, metadata)
     else:
-        named = named or [tasks.COUSIN[name] for name in experts["task"] if name in tasks.COUSIN]
-        if not named:
+        unseen = [tasks.COUSIN[name] for name in experts["task"] if name in tasks.COUSIN]
+        chosen = chosen or [tasks.get_task(name, config.data) for name in unseen]
+        if not chosen:
             raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
-        accuracy_table(config, model, tokenizer, experts, metadata, named)
+        accuracy_table(config, model, tokenizer, experts, metadata, chosen)
     print(f"wrote {config.out}")
 
 if __name__ == "__main__":

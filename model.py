@@ -80,14 +80,14 @@ class Attention(nn.Module):
         k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
         if decoding is not None:
-            positions, mask = decoding  # (B, T), (B, 1, T, past)
+            positions, mask = decoding  # (B, T), (B, 1, n_rep · T, past)
             rows, past = torch.arange(B, device=x.device)[:, None], mask.shape[-1]
             kv[0][rows, :, positions], kv[1][rows, :, positions] = k, v
             # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
             # which is eight times slower here on a CPU.
             q = q.view(B, T, self.n_kv_heads, -1, self.head_dim).permute(0, 2, 3, 1, 4)  # (B, kv, rep, T, hd)
             y = F.scaled_dot_product_attention(q.flatten(2, 3), kv[0][:, :, :past], kv[1][:, :, :past],
-                                               attn_mask=mask.repeat(1, 1, q.shape[2], 1))
+                                               attn_mask=mask)
             return self.wo(y.view(q.shape).permute(0, 3, 1, 2, 4).reshape(B, T, -1))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
         if kv is not None:
@@ -144,7 +144,7 @@ class Transformer(nn.Module):
             rope = rope_angles(positions, self.args)
             unseen = torch.arange(past, device=tokens.device) > positions[..., None]  # (B, T, past)
             mask = torch.zeros_like(unseen, dtype=x.dtype).masked_fill(unseen, -torch.inf)
-            decoding = positions, mask[:, None]
+            decoding = positions, mask.repeat(1, self.args.n_heads // self.args.n_kv_heads, 1)[:, None]
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, None if cache is None else (cache.k[i], cache.v[i]), decoding)
         return self.norm(x)

@@ -90,12 +90,12 @@ class Tokenizer:
     def __init__(self, vocabulary):
         self.vocabulary, self.specials = vocabulary, vocabulary.specials
         self.vocab_size, self.encode = vocabulary.vocab_size, vocabulary.encode
+        self.special_ids = set(self.specials.values())
         self.stop_ids = {i for text, i in self.specials.items() if text in STOPS}
 
     def decode(self, ids):
         """Text of the ids; special tokens give none, nor do ids of a vocabulary padded beyond this one."""
-        special = set(self.specials.values())
-        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in special])
+        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in self.special_ids])
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.

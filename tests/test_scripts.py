@@ -113,6 +113,7 @@ def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, tmp_path):
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said
     assert {"state", "config", "logged"} == torch.load(state, weights_only=True).keys()
+    assert run("train.py", *train_flags(tiny_folder, tmp_path / "run"), "--resume").returncode == 0
 
 def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path):
     from conftest import random_z
