@@ -8,7 +8,6 @@ the paper: the question is answered by the likeliest category name, calibrated o
 by likelihood where accuracy ties.
 """
 from dataclasses import replace
-from os.path import commonprefix
 
 import torch
 
@@ -51,9 +50,8 @@ def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
         with using(model, z_c):
             for start in range(0, len(requests), batch_size):
                 prompts = [dispatch_ids(tokenizer, options, r) for r in requests[start:start + batch_size]]
-                shared = min(len(commonprefix(prompts)), *(len(p) - 1 for p in prompts))  # the options
                 ids, _ = generate(model, prompts, max_new_tokens=1, stop_ids=(), temperature=0,
-                                  logit_bias=bias, shared=shared)
+                                  logit_bias=bias, share=True)  # all begin with the options
                 mixtures += [{names[row[0]]: 1.0} for row in ids]
         return mixtures
     return dispatch
@@ -110,4 +108,4 @@ def second_pass(model, tokenizer, experts, task, problems, mixtures, **how):
     """
     alike = all(mixture == mixtures[0] for mixture in mixtures)
     with using(model, mix(experts, mixtures[0] if alike else mixtures)) as keep:
-        return rollout(model, tokenizer, task, problems, on_keep=keep, **how)
+        return rollout(model, tokenizer, task, problems, on_keep=keep, share=alike, **how)

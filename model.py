@@ -3,8 +3,9 @@
 Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to root: rotary positions,
 grouped-query attention, SwiGLU, block, Transformer; then the key-value cache's user, `generate`.
 
-Batches are padded on the right everywhere, so a token's index in its row is its position: training and
-prefill need no mask but the causal one, and a decoded token overwrites padding at its row's next position.
+Batches are padded on the right everywhere, so a token's index in its row is its position: whole rows need no
+mask but the causal one, and a decoded token overwrites padding at its row's next position. What all rows of a
+batch begin with is computed once for all of them, in training, too.
 
 Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is checkpoint.py's business.
 
@@ -12,6 +13,7 @@ Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading i
 """
 import math
 from dataclasses import dataclass
+from os.path import commonprefix
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +32,7 @@ class ModelArgs:
     rope_theta: float
     max_seq_len: int
     tied_embeddings: bool = False
-    # Llama-3.1/3.2: (factor, low_freq_factor, high_freq_factor, original context length)
-    rope_scaling: tuple[float, float, float, int] | None = None
+    rope_scaling: tuple[float, float, float, int] | None = None  # factor, low, high, original context length
 
 def rope_angles(positions, args):
     """cos and sin of position · θ_i for every pair of features: (..., T) -> two of (..., T, 1, head_dim / 2).
@@ -40,7 +41,7 @@ def rope_angles(positions, args):
     """
     pairs = torch.arange(0, args.head_dim, 2, device=positions.device, dtype=torch.float32)
     freqs = args.rope_theta ** (-pairs / args.head_dim)
-    if args.rope_scaling is not None:
+    if args.rope_scaling is not None:  # Llama-3.1 and 3.2
         factor, low, high, context = args.rope_scaling
         # turns made within the original context: few -> slow feature, stretched; many -> fast feature, kept
         turns = context * freqs / (2 * math.pi)
@@ -54,16 +55,15 @@ def rotate(x, cos, sin):
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2).type_as(x)
 
-class KVCache:
-    """Keys and values of every position so far, each (n_layers, B, n_kv_heads, max_len, head_dim)."""
+def kv_cache(args, batch_size, max_len, like):
+    """Room for the keys and values of a batch: for each layer two of (B, n_kv_heads, max_len, head_dim)."""
+    shape = (batch_size, args.n_kv_heads, max_len, args.head_dim)
+    return [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(args.n_layers)]
 
-    def __init__(self, args, batch_size, max_len, device, dtype):
-        shape = (args.n_layers, batch_size, args.n_kv_heads, max_len, args.head_dim)
-        self.k, self.v = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
-
-    def keep(self, rows):
-        self.k = self.k[:, rows]  # one after the other: never two of both in memory
-        self.v = self.v[:, rows]
+def attend(q, k, v, **mask):
+    if q.device.type == "cpu" and q.requires_grad:
+        q, k, v = q.float(), k.float(), v.float()  # its backward is twice as slow in bfloat16
+    return F.scaled_dot_product_attention(q, k, v, **mask)
 
 class Attention(nn.Module):
     def __init__(self, args):
@@ -86,15 +86,12 @@ class Attention(nn.Module):
             # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
             # which is eight times slower here on a CPU.
             q = q.view(B, T, self.n_kv_heads, -1, self.head_dim).permute(0, 2, 3, 1, 4)  # (B, kv, rep, T, hd)
-            y = F.scaled_dot_product_attention(q.flatten(2, 3), kv[0][:, :, :past], kv[1][:, :, :past],
-                                               attn_mask=mask)
-            return self.wo(y.view(q.shape).permute(0, 3, 1, 2, 4).reshape(B, T, -1))
+            y = attend(q.flatten(2, 3), kv[0][:, :, :past], kv[1][:, :, :past], attn_mask=mask)
+            return self.wo(y.view(q.shape).permute(0, 3, 1, 2, 4).reshape(B, T, -1).type_as(x))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
         if kv is not None:
             kv[0][:, :, :T], kv[1][:, :, :T] = k, v
-        if x.device.type == "cpu" and q.requires_grad:
-            q, k, v = q.float(), k.float(), v.float()  # its backward is twice as slow in bfloat16
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        y = attend(q, k, v, is_causal=True, enable_gqa=True)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1).type_as(x))
 
 class FeedForward(nn.Module):
@@ -129,11 +126,10 @@ class Transformer(nn.Module):
         self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
 
     def hidden(self, tokens, cache=None, positions=None, past=None):
-        """The last layer's normed features: tokens (B, T) -> (B, T, dim).
+        """Tokens (B, T) -> the last layer's normed features (B, T, dim); fills `cache` if given.
 
-        cache: filled here if given. Without `positions` the tokens are whole rows, read from position 0 on.
-        With `positions` (B,) each row's tokens stand there and behind, and see what its row's cache holds
-        before them; at most `past` positions are in use.
+        Without `positions` the tokens are whole rows, from position 0 on. With `positions` (B,) each row's
+        tokens stand there and behind, and see what its cache holds before them; at most `past` are in use.
         """
         x = self.tok_embeddings(tokens)  # (B, T, dim)
         decoding = None
@@ -142,12 +138,23 @@ class Transformer(nn.Module):
         else:
             positions = positions[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
             rope = rope_angles(positions, self.args)
-            unseen = torch.arange(past, device=tokens.device) > positions[..., None]  # (B, T, past)
-            mask = torch.zeros_like(unseen, dtype=x.dtype).masked_fill(unseen, -torch.inf)
-            decoding = positions, mask.repeat(1, self.args.n_heads // self.args.n_kv_heads, 1)[:, None]
+            seen = torch.arange(past, device=tokens.device) <= positions[..., None]  # (B, T, past)
+            decoding = positions, seen.repeat(1, self.args.n_heads // self.args.n_kv_heads, 1)[:, None]
         for i, layer in enumerate(self.layers):
-            x = layer(x, rope, None if cache is None else (cache.k[i], cache.v[i]), decoding)
+            x = layer(x, rope, cache and cache[i], decoding)
         return self.norm(x)
+
+    def read(self, tokens, shared, cache=None):
+        """`hidden` of whole rows (B, T) after their first `shared` tokens -> (B, T − shared, dim). Those, the
+        same in all, are computed once, and so is the gradient through them (not if rows have a z each)."""
+        if not shared:
+            return self.hidden(tokens, cache)
+        cache = cache or kv_cache(self.args, *tokens.shape, self.tok_embeddings.weight)
+        self.hidden(tokens[:1, :shared], [(k[:1], v[:1]) for k, v in cache])
+        for k, v in cache:
+            k[1:, :, :shared], v[1:, :, :shared] = k[:1, :, :shared], v[:1, :, :shared]
+        start = torch.full((len(tokens),), shared, device=tokens.device)
+        return self.hidden(tokens[:, shared:], cache, start, tokens.shape[1])
 
     def logits(self, h):
         """(..., dim) -> (..., vocab_size); a tied model reads its embedding table backwards."""
@@ -163,6 +170,10 @@ def pad(rows, device):
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
     return tokens, torch.tensor([len(row) for row in rows], device=device)
+
+def beginning(prompts):
+    """How many first tokens all prompts have in common, not counting the last token of any."""
+    return min(len(commonprefix(prompts)), *(len(prompt) - 1 for prompt in prompts))
 
 def sample(logits, temperature, generator):
     """One token a row and its log-probability under the distribution it was drawn from.
@@ -184,15 +195,14 @@ def sample(logits, temperature, generator):
 @torch.no_grad()
 def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator=None, logit_bias=None,
              is_finished=lambda ids: False, on_token=lambda row, token: None, drop_finished=True,
-             on_keep=lambda rows: None, shared=0):
+             on_keep=lambda rows: None, share=False):
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
     A row ends with the first of `stop_ids` (its last id), when `is_finished(ids)` says so, or at
     max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(row, id)` sees each new token.
     Finished rows leave once they are an eighth of the batch, after `on_keep(indices of those that stay)`;
-    without drop_finished they stay and are fed their last token. The first `shared` tokens, the same in all
-    prompts, are read once for all (not if rows have a z each). Raises ValueError for an empty prompt, and
-    for one that does not fit the model's context.
+    without drop_finished they stay and are fed their last token. With `share`, what all prompts begin with is
+    read once (not if rows have a z each). Raises ValueError for a prompt that is empty or too long.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
@@ -201,13 +211,9 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
     longest, most = tokens.shape[1], model.args.max_seq_len
     if longest + max_new_tokens > most:
         raise ValueError(f"{longest} + {max_new_tokens} tokens do not fit the model's {most}")
-    cache = KVCache(model.args, len(prompts), longest + max_new_tokens, table.device, table.dtype)
-    if shared:
-        once = KVCache(model.args, 1, shared, table.device, table.dtype)
-        model.hidden(tokens[:1, :shared], once)
-        cache.k[:, :, :, :shared], cache.v[:, :, :, :shared] = once.k, once.v
-    begin = torch.full_like(positions, shared) if shared else None
-    h = model.hidden(tokens[:, shared:], cache, begin, longest)
+    cache = kv_cache(model.args, len(prompts), longest + max_new_tokens, table)
+    shared = beginning(prompts) if share else 0
+    h = model.read(tokens, shared, cache)
     h = h[torch.arange(len(prompts), device=table.device), positions - shared - 1]  # (B, dim)
 
     ids, logprobs = [[] for _ in prompts], [[] for _ in prompts]
@@ -229,7 +235,8 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
         if drop_finished and len(open_rows) <= 7 / 8 * len(rows):
             keep = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=table.device)
             on_keep(keep)
-            cache.keep(keep)
+            for i, (k, v) in enumerate(cache):
+                cache[i] = k[keep], v[keep]
             rows, positions = [row for row in rows if row in open_rows], positions[keep]
         new = torch.tensor([[ids[row][-1]] for row in rows], device=table.device)  # (B, 1)
         h = model.hidden(new, cache, positions, past=longest + step + 1)[:, 0]

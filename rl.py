@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from model import generate, pad
+from model import beginning, generate, pad
 from svf import ones, using
 
 @dataclass
@@ -56,10 +56,11 @@ def accuracy(answers):
 def answer_logprobs(model, answers, temperature, logit_bias=None):
     """log π over the vocabulary where an answer token is predicted: (N, vocab_size) float32 for the N answer
     tokens, answer by answer, and the row (N,) of each."""
-    tokens, _ = pad([a.prompt + a.ids for a in answers], model.tok_embeddings.weight.device)
+    tokens, _ = pad([(a.prompt + a.ids)[:-1] for a in answers], model.tok_embeddings.weight.device)
+    shared = beginning([a.prompt for a in answers])
     where = [(row, len(a.prompt) - 1 + t) for row, a in enumerate(answers) for t in range(len(a.ids))]
     rows, columns = torch.tensor(where, device=tokens.device).T
-    logits = model.logits(model.hidden(tokens[:, :-1])[rows, columns]).float()
+    logits = model.logits(model.read(tokens, shared)[rows, columns - shared]).float()
     logits = logits if logit_bias is None else logits + logit_bias
     return F.log_softmax(logits / temperature, dim=-1), rows
 
@@ -95,9 +96,8 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
                  on_step=lambda state, metrics: None):
     """REINFORCE on z from `state` ({} begins at 1) to `steps`; the best by validate(z) is state["best"].
 
-    Every random draw depends on (seed, step) alone and `state` holds the rest, so going on from a saved state
-    ends where an uninterrupted run does, on a CPU bit for bit. on_step(state, metrics) follows every step.
-    Stops early after `patience` validations without a better one.
+    Draws depend on (seed, step) alone and `state` holds the rest: going on from a saved one ends, on a CPU
+    bit for bit, where an unbroken run does. `patience` validations without a better one end it early.
     """
     z = {name: v.clone().requires_grad_() for name, v in state.get("z", ones(model)).items()}
     optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)  # decay pulls to 0; the base is at 1
@@ -114,7 +114,7 @@ def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperat
             with using(model, z):
                 answers = rollout(model, tokenizer, task, task.problems("train", rollouts, draw),
                                   generator=generator, temperature=temperature, logit_bias=logit_bias,
-                                  on_token=on_token)
+                                  on_token=on_token, share=True)
                 kl = accumulate_gradient(model, answers, temperature=temperature, lam=lam,
                                          micro_batch=micro_batch, logit_bias=logit_bias)
             grad_norm = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()

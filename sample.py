@@ -19,7 +19,6 @@ from checkpoint import DEFAULT_MODEL, load_expert, load_experts, write_hf
 from cli import answer_all, bar, open_model, parse_flags, report, run, show
 from svf import mix, using
 
-UNSEEN = "reasoning_hard"  # what --adapt cem adapts to if nothing else is said
 POPULATION, ELITES = 32, 6  # the authors' population and elite share
 
 @dataclass
@@ -133,7 +132,7 @@ def main():
         raise ValueError(f"{config.export} is there already; --export to a new folder")
     task = example_task(config.examples, config.max_new_tokens) if config.examples else None
     if config.task or (config.adapt == "cem" and task is None):
-        task = tasks.get_task(config.task or UNSEEN, config.data)
+        task = tasks.get_task(config.task or "reasoning_hard", config.data)  # one that no expert has seen
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     experts, metadata = {"task": {}, "dispatch": {}}, {}
     if config.adapt != "none":

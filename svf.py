@@ -141,9 +141,6 @@ def mix(experts, mixtures, normalize=False):
 
     experts {name: {weight name: z}}; one mixture {name: α} for all rows -> z of shape (r,), or a list with
     one for each row -> (B, 1, r). normalize=True divides α by Σα, which makes it the paper's formula.
-
-    >>> mix({"a": {"w": tensor([1.2])}, "b": {"w": tensor([0.8])}}, {"a": 0.5, "b": 0.25})
-    {"w": tensor([1.05])}
     """
     rows = mixtures if isinstance(mixtures, list) else [mixtures]
     unknown = set().union(*rows) - experts.keys() - {"other"}

@@ -63,9 +63,8 @@ def saved_run(folder, config):
         return {}
     saved = torch.load(path, weights_only=True, map_location=pick_device(config.device, config.dtype)[0])
     for key, value in vars(config).items():
-        was = saved["config"].get(key)
-        if key != "resume" and was != value:
-            raise ValueError(f"{folder} was started with {key} = {was!r}; keep the flags")
+        if key != "resume" and saved["config"].get(key) != value:
+            raise ValueError(f"{folder} began with {key} = {saved['config'].get(key)!r}; keep the flags")
     return saved
 
 def main():
@@ -93,7 +92,7 @@ def main():
         print(f"going on after step {state['step']}")
 
     def greedy(z, problems, desc):
-        answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias)
+        answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias, share=True)
         with using(model, z):
             return answer_all(answer, problems, batch_size=config.rollouts, desc=desc)
 

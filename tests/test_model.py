@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import ARGS, random_z
 
-from model import KVCache, generate, pad, rope_angles, sample
+from model import beginning, generate, kv_cache, pad, rope_angles, sample
 from svf import using, wrapped
 
 PROMPTS = [[5, 9, 200], [7], [300, 3, 8, 100, 41, 7, 6]]  # batch 3, ragged
@@ -22,10 +22,10 @@ def test_a_beginning_read_once_for_all_rows_gives_the_same_answers(tiny):
     model, _ = tiny
     prompts = [[11, 12, 13, 14] + prompt for prompt in PROMPTS]
     whole, logprobs = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0)
-    for shared in (1, 4):
-        ids, again = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0, shared=shared)
-        assert ids == whole
-        torch.testing.assert_close(torch.tensor(again), torch.tensor(logprobs), atol=1e-4, rtol=0)
+    ids, again = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0, share=True)
+    assert ids == whole
+    torch.testing.assert_close(torch.tensor(again), torch.tensor(logprobs), atol=1e-4, rtol=0)
+    assert beginning(prompts) == 4 and beginning([[1, 2], [1, 2, 3]]) == 1 and beginning([[1, 2, 3]]) == 2
 
 def test_a_padded_batch_equals_its_rows_alone(tiny):
     model, _ = tiny
@@ -98,8 +98,8 @@ def test_rope_scaling_is_llama_3s():
     torch.testing.assert_close(cos.flatten(), torch.tensor(wanted).cos())
 
 def test_the_cache_holds_what_attention_needs_and_no_more():
-    cache = KVCache(ARGS, 3, 11, "cpu", torch.float32)
-    assert cache.k.shape == (2, 3, 2, 11, 8)
+    cache = kv_cache(ARGS, 3, 11, torch.zeros(0))
+    assert [t.shape for kv in cache for t in kv] == 4 * [(3, 2, 11, 8)]
 
 def test_an_empty_prompt_is_refused(tiny):
     with pytest.raises(ValueError, match="at least one token"):

@@ -8,9 +8,9 @@ from rl import Answer, accumulate_gradient, answer_logprobs, policy_loss, rollou
 from svf import ones, using, wrapped
 from tasks import Problem, Task
 
-def answers(rewards=(1, -1, 1)):
+def answers(rewards=(1, -1, 1), beginning=()):
     prompts, ids = [[5, 9, 200], [7], [300, 3, 8, 100]], [[4, 4], [17, 3, 9, 250], [2]]
-    return [Answer(p, a, [], "", r, True) for p, a, r in zip(prompts, ids, rewards)]
+    return [Answer([*beginning, *p], a, [], "", r, True) for p, a, r in zip(prompts, ids, rewards)]
 
 def gradient(model, z, batch, **how):
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
@@ -37,12 +37,13 @@ def by_hand(model, z, batch, temperature, lam):
         loss += (-(a.r - mean) * chosen + lam * (logp.exp() * (logp - ref)).sum()) / len(batch)
     return loss
 
+@pytest.mark.parametrize("beginning", [(), (11, 12, 13)])  # what all prompts share is computed once
 @pytest.mark.parametrize("lam", [0.0, 0.5])
-def test_the_gradient_is_that_of_equation_1(tiny, lam):
+def test_the_gradient_is_that_of_equation_1(tiny, lam, beginning):
     model, _ = tiny
-    z = {name: v.requires_grad_() for name, v in random_z(model).items()}
-    flat, _ = gradient(model, {n: v.detach() for n, v in z.items()}, answers(), temperature=0.7, lam=lam)
-    by_hand(model, z, answers(), 0.7, lam).backward()
+    z, batch = {n: v.requires_grad_() for n, v in random_z(model).items()}, answers(beginning=beginning)
+    flat, _ = gradient(model, {n: v.detach() for n, v in z.items()}, batch, temperature=0.7, lam=lam)
+    by_hand(model, z, batch, 0.7, lam).backward()
     wanted = torch.cat([v.grad for v in z.values()])
     assert (flat - wanted).norm() < 1e-3 * wanted.norm()
 
