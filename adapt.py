@@ -4,7 +4,7 @@
 z_c trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches the weights α on examples with
 answers. All give mixtures, {expert: weight}; one second pass answers any batch of them. Where we differ from
 the paper: the question is answered by the likeliest category name, calibrated on empty requests (Zhao et al.
-2021), not by free text. From the authors' code: "other" is the base model, α = 0 too, and elites are ranked
+2021), not by free text. From the authors' code: "other" is the base model, as is α = 0, and elites are ranked
 by likelihood where accuracy ties.
 """
 from dataclasses import replace
@@ -79,7 +79,7 @@ def cem(fitness, dim, *, population, elites, generations, generator, on_generati
     return best, best_score
 
 def few_shot_fitness(model, tokenizer, experts, task, shots):
-    """fitness for `cem`: (accuracy on the shots, how likely a member's own right answers are to it). A whole
+    """fitness for `cem`: (accuracy on the shots, mean log-probability a token of its right answers). A whole
     generation, population × shots, is one batched generate in which every row carries its own z."""
     def fitness(alpha):
         mixtures = [dict(zip(experts, row)) for row in alpha.tolist() for _ in shots]

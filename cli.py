@@ -44,7 +44,7 @@ def run(main):
     try:
         return main()
     except torch.OutOfMemoryError:
-        code, said = 2, "error: out of memory; ask for fewer rows at a time (bench.py --plan adds a step up)"
+        code, said = 2, "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
     except (ValueError, OSError) as error:
         code, said = 2, f"error: {error}"
     except KeyboardInterrupt:

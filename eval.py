@@ -3,7 +3,7 @@
     python eval.py                                              # every strategy on the unseen tasks
     python eval.py --tasks math,code,reasoning --split heldout  # the same on problems like those of training
     python eval.py --tasks math --rows base,instructed          # what is only format?
-    python eval.py --dispatch                                   # who is asked what: confusion matrices
+    python eval.py --dispatch                                   # which request goes to which expert
 """
 import time
 from dataclasses import dataclass, replace

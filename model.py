@@ -4,8 +4,8 @@ Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to 
 grouped-query attention, SwiGLU, block, Transformer; then the key-value cache's user, `generate`.
 
 Batches are padded on the right everywhere, so a token's index in its row is its position: whole rows need no
-mask but the causal one, and a decoded token overwrites padding at its row's next position. What all rows of a
-batch begin with is computed once for all of them, in training, too.
+mask but the causal one, and a decoded token overwrites padding at its row's next position. What all rows
+begin with can be computed once, gradient included (`read`), unless each row has a z of its own.
 
 Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is checkpoint.py's business.
 
@@ -74,19 +74,19 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, rope, kv, decoding):
+    def forward(self, x, rope, kv, cached):
         B, T, _ = x.shape
         q = rotate(self.wq(x).view(B, T, self.n_heads, self.head_dim), *rope)
         k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
-        if decoding is not None:
-            positions, mask = decoding  # (B, T), (B, 1, n_rep · T, past)
-            rows, past = torch.arange(B, device=x.device)[:, None], mask.shape[-1]
+        if cached is not None:
+            positions, mask = cached  # (B, T), (B, 1, n_rep · T, in_use)
+            rows, in_use = torch.arange(B, device=x.device)[:, None], mask.shape[-1]
             kv[0][rows, :, positions], kv[1][rows, :, positions] = k, v
             # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
             # which is eight times slower here on a CPU.
             q = q.view(B, T, self.n_kv_heads, -1, self.head_dim).permute(0, 2, 3, 1, 4)  # (B, kv, rep, T, hd)
-            y = attend(q.flatten(2, 3), kv[0][:, :, :past], kv[1][:, :, :past], attn_mask=mask)
+            y = attend(q.flatten(2, 3), kv[0][:, :, :in_use], kv[1][:, :, :in_use], attn_mask=mask)
             return self.wo(y.view(q.shape).permute(0, 3, 1, 2, 4).reshape(B, T, -1).type_as(x))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
         if kv is not None:
@@ -112,8 +112,8 @@ class TransformerBlock(nn.Module):
         self.attention_norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.ffn_norm = nn.RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, rope, kv, decoding):
-        x = x + self.attention(self.attention_norm(x), rope, kv, decoding)
+    def forward(self, x, rope, kv, cached):
+        x = x + self.attention(self.attention_norm(x), rope, kv, cached)
         return x + self.feed_forward(self.ffn_norm(x))
 
 class Transformer(nn.Module):
@@ -125,27 +125,27 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
 
-    def hidden(self, tokens, cache=None, positions=None, past=None):
+    def hidden(self, tokens, cache=None, positions=None, in_use=None):
         """Tokens (B, T) -> the last layer's normed features (B, T, dim); fills `cache` if given.
 
-        Without `positions` the tokens are whole rows, from position 0 on. With `positions` (B,) each row's
-        tokens stand there and behind, and see what its cache holds before them; at most `past` are in use.
+        Without `positions` the tokens are whole rows, from position 0 on. With `positions` (B,) a row's tokens
+        begin there and see its cache up to themselves; the cache's first `in_use` places are looked at.
         """
         x = self.tok_embeddings(tokens)  # (B, T, dim)
-        decoding = None
+        cached = None
         if positions is None:
             rope = rope_angles(torch.arange(tokens.shape[1], device=tokens.device), self.args)
         else:
             positions = positions[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
             rope = rope_angles(positions, self.args)
-            seen = torch.arange(past, device=tokens.device) <= positions[..., None]  # (B, T, past)
-            decoding = positions, seen.repeat(1, self.args.n_heads // self.args.n_kv_heads, 1)[:, None]
+            seen = torch.arange(in_use, device=tokens.device) <= positions[..., None]  # (B, T, in_use)
+            cached = positions, seen.repeat(1, self.args.n_heads // self.args.n_kv_heads, 1)[:, None]
         for i, layer in enumerate(self.layers):
-            x = layer(x, rope, cache and cache[i], decoding)
+            x = layer(x, rope, cache and cache[i], cached)
         return self.norm(x)
 
     def read(self, tokens, shared, cache=None):
-        """`hidden` of whole rows (B, T) after their first `shared` tokens -> (B, T − shared, dim). Those, the
+        """`hidden` of whole rows (B, T) but for their first `shared` tokens -> (B, T − shared, dim). Those, the
         same in all, are computed once, and so is the gradient through them (not if rows have a z each)."""
         if not shared:
             return self.hidden(tokens, cache)
@@ -239,6 +239,6 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator
                 cache[i] = k[keep], v[keep]
             rows, positions = [row for row in rows if row in open_rows], positions[keep]
         new = torch.tensor([[ids[row][-1]] for row in rows], device=table.device)  # (B, 1)
-        h = model.hidden(new, cache, positions, past=longest + step + 1)[:, 0]
+        h = model.hidden(new, cache, positions, in_use=longest + step + 1)[:, 0]
         positions = positions + 1
     return ids, logprobs

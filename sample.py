@@ -52,13 +52,13 @@ def example_task(path, cap):
 def search_mixture(config, model, tokenizer, experts, task, seed):
     """(C): the weights of the task experts that answer the shots best, as a mixture with the base's rest."""
     shots, generations = task.problems("val", config.shots, seed), config.generations
-    fitness, started = partial(adapt.few_shot_fitness, model, tokenizer, experts, shots=shots), time.time()
-    fitness(task=replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
+    fitness_of, started = partial(adapt.few_shot_fitness, model, tokenizer, experts, shots=shots), time.time()
+    fitness_of(task=replace(task, max_new_tokens=4))(torch.rand(POPULATION, len(experts)))
     seconds = (time.time() - started) * task.max_new_tokens / 4
     print(f"cem on {len(shots)} examples of {task.name}: {generations} generations of "
           f"{POPULATION * len(shots)} answers, at most {seconds:.0f} s each")
     with bar(desc="generations", total=generations) as progress:
-        alpha, score = adapt.cem(fitness(task=task), len(experts), population=POPULATION, elites=ELITES,
+        alpha, score = adapt.cem(fitness_of(task=task), len(experts), population=POPULATION, elites=ELITES,
                                  generations=generations, on_generation=lambda _: progress.update(),
                                  generator=torch.Generator().manual_seed(seed))
     print(f"right on {100 * score[0]:.0f} % of the examples with")

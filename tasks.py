@@ -470,7 +470,7 @@ COUSIN = {name: f"{name}_hard" for name in FAMILIES}
 def get_task(name, data=""):
     """The task of that name. Raises ValueError if unknown, FileNotFoundError if `data` lacks its file."""
     family = name.removesuffix("_hard")
-    if family in FAMILIES:
+    if family in FAMILIES and (name == family or FAMILIES[family][4]):
         description, how, make, easy, hard = FAMILIES[family]
         splits = Task.splits if name == family else ("val", "test")
         draw = generated(name, make, easy if name == family else hard)

@@ -47,7 +47,7 @@ class Config:
     micro_batch: int = 16  # answers in one forward and backward pass; fewer need less memory
     lr: float = 4e-3  # twice the paper's, for a tenth of its updates
     temperature: float = 0.7  # of rollouts and loss alike
-    kl: float = 0.0  # λ; above 0 a step costs about half as much again
+    kl: float = 0.0  # λ; above 0 the gradient of a step costs a third more
     seed: int = 0  # of everything random
     device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
     dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native

@@ -1,4 +1,4 @@
-"""A task of your own, and how its expert joins the others: calendar questions, which no other task covers.
+"""A task of your own, and how its expert joins the others: dates and years (other tasks have days at most).
 
 Everything is in this file: templates, how a problem is made and scored, and the one line that adds it to
 FAMILIES. Then the named script runs with its flags, and knows the task:
@@ -6,7 +6,7 @@ FAMILIES. Then the named script runs with its flags, and knows the task:
     python tests/fourth_expert.py train.py --task calendar
     cp out/calendar-0/calendar.safetensors experts/
     python tests/fourth_expert.py eval.py --dispatch              # the old classifier among five classes
-    python tests/fourth_expert.py train.py --task dispatch        # one command teaches it the new one
+    python tests/fourth_expert.py train.py --task dispatch --out out/dispatch-5   # a new one learns all five
 """
 import runpy
 import sys
