@@ -6,6 +6,7 @@
     python tests/compare_transformers.py --speed            # rollouts, in alternating pairs, in each dtype
     python tests/compare_transformers.py --step             # a training step against bare forward + backward
     python tests/compare_transformers.py --cem              # a CEM generation against plain ones and merging
+    python tests/compare_transformers.py --cem --rounds 1   # each once, on a slow machine
 """
 import argparse
 import json
@@ -176,14 +177,14 @@ def hf_generate(hf, rows, new_tokens, stop):
     return [row[:next((i + 1 for i, t in enumerate(row) if t in stop), len(row))] for row in rows]
 
 def alternate(runs, rounds):
-    """Seconds of each of {name: function} in each round, run in turn; a first round warms up."""
+    """Seconds of each of {name: function} in each round, run in turn; if there are several, one warms up."""
     seconds = {name: [] for name in runs}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + (rounds > 1)):
         for name, run in runs.items():
             started = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - started)
-    return {name: times[1:] for name, times in seconds.items()}
+    return {name: times[rounds > 1:] for name, times in seconds.items()}
 
 def compare_speed(folder):
     """Rollouts of 64 math prompts, at most 96 new tokens, temperature 1, against transformers' generate."""
@@ -215,7 +216,7 @@ def compare_speed(folder):
             print(f"{str(dtype)[6:]:<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: "
                   f"{a / b:.2f} times" + (f"   (aim {aim})" if aim else ""), flush=True)
 
-def compare_cem(folder, members=32, prompt_tokens=64, new_tokens=32):
+def compare_cem(folder, rounds, members=32, prompt_tokens=64, new_tokens=32):
     """One CEM generation, every row with its own z, against plain generates of the same rows."""
     from transformers import LlamaForCausalLM
     model, _ = load(DEFAULT_MODEL, "cpu")
@@ -238,14 +239,14 @@ def compare_cem(folder, members=32, prompt_tokens=64, new_tokens=32):
                 ours(rows[:shots], member)
         times = alternate({"plain": lambda: ours(rows, None), "merging": merging,
                            "cem": lambda: ours(rows, [m for m in population for _ in range(shots)]),
-                           "hf": lambda: hf_generate(hf, rows, new_tokens, set())}, 3)
+                           "hf": lambda: hf_generate(hf, rows, new_tokens, set())}, rounds)
         s = {name: statistics.median(t) for name, t in times.items()}
         print(f"{members} members x {shots} shots: plain {s['plain']:.1f} s, CEM {s['cem']:.1f} s, merging "
               f"for each member {s['merging']:.1f} s, transformers' plain {s['hf']:.1f} s; CEM is "
               f"{s['cem'] / s['plain']:.2f} times plain (limit 2.0), merging "
               f"{s['merging'] / s['cem']:.2f} times CEM (limit 1.7)", flush=True)
 
-def compare_step(rounds=3):
+def compare_step(rounds):
     """A training step on 64 rollouts, its merge included, against forward + backward of the bare model."""
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
     wrap(model, MODULES["all"])
@@ -283,15 +284,16 @@ if __name__ == "__main__":
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--step", action="store_true")
     parser.add_argument("--cem", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)  # of --step and --cem
     flags = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as name:
         if flags.speed:
             compare_speed(Path(name))
         elif flags.step:
-            compare_step()
+            compare_step(flags.rounds)
         elif flags.cem:
-            compare_cem(Path(name))
+            compare_cem(Path(name), flags.rounds)
         else:
             compare_random_models(Path(name))
             compare_default_model(Path(name))
