@@ -128,7 +128,7 @@ class Transformer(nn.Module):
     def hidden(self, tokens, cache=None, positions=None, in_use=None):
         """Tokens (B, T) -> the last layer's normed features (B, T, dim); fills `cache` if given.
 
-        Without `positions` the tokens are whole rows, from position 0 on. With `positions` (B,) a row's tokens
+        Without `positions` the tokens are whole rows, from position 0 on. With `positions` (B,) a row's
         begin there and see its cache up to themselves; the cache's first `in_use` places are looked at.
         """
         x = self.tok_embeddings(tokens)  # (B, T, dim)
@@ -145,8 +145,8 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def read(self, tokens, shared, cache=None):
-        """`hidden` of whole rows (B, T) but for their first `shared` tokens -> (B, T − shared, dim). Those, the
-        same in all, are computed once, and so is the gradient through them (not if rows have a z each)."""
+        """`hidden` of whole rows (B, T) but for their first `shared` tokens -> (B, T − shared, dim). Those,
+        the same in all rows, are computed once, gradient included (not if rows have a z each)."""
         if not shared:
             return self.hidden(tokens, cache)
         cache = cache or kv_cache(self.args, *tokens.shape, self.tok_embeddings.weight)
