@@ -46,7 +46,7 @@ def make_calendar(rng, part, template):
 def right(problem, text):
     """A year is right if it is the last number, a word if it is there."""
     if problem.gold.isdigit():
-        return tasks.numbers(text)[-1:] == [float(problem.gold)]
+        return tasks.score_number([problem], [text]) == [1]
     return tasks.mentions_gold(problem, text)
 
 HOW = ("Give only the answer.", "Answer:", 16, tasks.graded(right), "")
