@@ -4,6 +4,8 @@ All flags and printing are here and in the scripts; the files that these import 
 """
 import argparse
 import json
+import os
+import platform
 import sys
 import time
 from dataclasses import fields
@@ -57,6 +59,25 @@ def append(path, record):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(json.dumps(record) + "\n")
+
+def peak_memory(device):
+    """The most bytes this process has held so far, on a GPU those of its tensors; 0 where nobody counts."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+def machine(model):
+    """What a log must say of where it was made: the processor, its cores, the dtype and PyTorch's version."""
+    table, cpuinfo = model.tok_embeddings.weight, Path("/proc/cpuinfo")
+    if table.device.type == "cuda":
+        chip = torch.cuda.get_device_name(table.device)
+    else:
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+        chip = next((line.split(": ")[1] for line in lines if line.startswith("model name")),
+                    platform.processor())
+    return {"chip": chip, "cores": os.cpu_count(), "dtype": str(table.dtype)[6:], "torch": torch.__version__}
 
 def pick_device(device, dtype):
     """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is missing."""

@@ -5,6 +5,8 @@
     python eval.py --tasks math --rows base,instructed          # what is only format?
     python eval.py --dispatch                                   # which request goes to which expert
 """
+import shlex
+import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +17,7 @@ import torch
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_experts
-from cli import TEST_SEED, answer_all, append, open_model, parse_flags, report, run
+from cli import TEST_SEED, answer_all, append, machine, open_model, parse_flags, report, run
 from rl import accuracy
 from sample import search_mixture
 from svf import ones
@@ -134,7 +136,7 @@ def confusion_table(config, model, tokenizer, experts, metadata):
             print(f"{row:<12} {label:<10} right {100 * sum(hits) / len(hits):.1f} %   n {len(hits)}")
 
 def main():
-    config = parse_flags(Config, __doc__)
+    config, started = parse_flags(Config, __doc__), time.time()
     wrong = set(filter(None, config.rows.split(","))) - set(ROWS)
     if wrong or config.split not in ("test", "heldout"):  # val chose the experts
         raise ValueError(f"--rows {config.rows} --split {config.split}: rows are of {', '.join(ROWS)}; "
@@ -154,6 +156,8 @@ def main():
         if not chosen:
             raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
         accuracy_table(config, model, tokenizer, experts, metadata, chosen)
+    append(config.out, {"command": shlex.join(["python", *sys.argv]), "seconds": round(time.time() - started),
+                        "machine": machine(model)})
     print(f"wrote {config.out}")
 
 if __name__ == "__main__":

@@ -21,15 +21,15 @@ from tqdm import tqdm
 import adapt
 import tasks
 from checkpoint import DEFAULT_MODEL, load_experts, save_whole
-from cli import (TEST_SEED, answer_all, append, bar, open_model, parse_flags, pick_device, report, run,
-                 show)
+from cli import (TEST_SEED, answer_all, append, bar, machine, open_model, parse_flags, peak_memory, pick_device,
+                 report, run, show)
 from rl import accuracy, rollout, train_expert
 from svf import using
 
-EVAL_EVERY = 4  # steps between validations
+EVAL_EVERY = 5  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
 N_VAL = 128  # problems of the `val` split, the same each time; they choose the best z
-N_TEST = 512  # problems of each split in the final comparison; they choose nothing
+N_TEST = 256  # problems of each split in the final comparison; they choose nothing
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
          "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
          "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}"}  # what a step's line shows
@@ -42,7 +42,7 @@ class Config:
     experts: str = "experts"  # folder of the experts that dispatch chooses among
     out: str = ""  # folder to write to; empty: out/TASK-SEED
     modules: str = "all"  # which linears get a z: attn (wq wk wv wo), mlp (w1 w2 w3) or all
-    steps: int = 14  # updates of z
+    steps: int = 10  # updates of z
     rollouts: int = 64  # sampled answers a step, each to its own problem
     micro_batch: int = 16  # answers in one forward and backward pass; fewer need less memory
     lr: float = 4e-3  # twice the paper's, for a tenth of its updates
@@ -135,6 +135,8 @@ def main():
     use = f"cp {file} {experts}; python sample.py --adapt classifier --experts {experts}" \
         if kind == "dispatch" else f"python sample.py --expert {file}"
     use += f" --model {shlex.quote(model.name)}" if model.name != DEFAULT_MODEL else ""
+    append(log, {"command": shlex.join(["python", *sys.argv]), "seconds": round(time.time() - started),
+                 "peak_bytes": peak_memory(model.tok_embeddings.weight.device), "machine": machine(model)})
     print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n"
           f"  {use} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
 
