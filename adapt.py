@@ -2,110 +2,225 @@
 
 (A) prompt: the model is asked which expert a request needs. (B) classifier: the same question under an expert
 z_c trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches the weights α on examples with
-answers. All give mixtures, {expert: weight}; one second pass answers any batch of them. Where we differ from
-the paper: the question is answered by the likeliest category name, calibrated on empty requests (Zhao et al.
-2021), not by free text. From the authors' code: "other" is the base model, as is α = 0, and elites are ranked
-by likelihood where accuracy ties.
+answers. All three give one mixture per problem, {expert: weight}, and one second pass answers any batch of
+them. A strategy is a function and an entry in STRATEGIES; sample.py and eval.py read that table.
+
+Where we differ from the paper: the question is answered by the likeliest category name, calibrated on empty
+requests (Zhao et al. 2021), not by free text; and CEM begins from what is known, the base model, each expert
+alone and their uniform mixture. From the authors' code: "other" is the base model, as is α = 0, and elites
+are ranked by likelihood where accuracy ties.
+
+    python sample.py --adapt cem
 """
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 
-from model import generate, pad
+from formats.experts import Experts
+from model import Sampling, Stopping, generate, pad
 from rl import rollout
 from svf import mix, using
-from tasks import CONTENT_FREE, OTHER_EXPERT, dispatch_prompt
+from tasks.dispatch import CONTENT_FREE, OTHER, Category, dispatch_prompt
+from tasks.interface import Task
 
-def dispatch_options(experts, metadata):
-    """The categories of the dispatch question: name and example request of each task expert, "other" last."""
-    return [{"task": k, "example": metadata[k]["example"]} for k in sorted(experts["task"])] + [OTHER_EXPERT]
+GREEDY = Sampling(temperature=0.0)
 
-def dispatch_ids(tokenizer, options, request):
-    return tokenizer.chat([{"role": "user", "content": dispatch_prompt(options, request)}], "Answer:")
+@dataclass
+class AdaptiveModel:
+    """A model and the experts it can become."""
+    model: torch.nn.Module  # wrapped by svf
+    tokenizer: object
+    experts: Experts
+
+# -- (A) and (B): asking which expert a request needs --------------------------------------------------------
+
+def categories_of(experts):
+    """The categories of the dispatch question: the task experts by name, "other" last."""
+    categories = []
+    for name in sorted(experts.task):
+        metadata = experts.metadata[name]
+        categories.append(Category(name, metadata["example"], metadata["task"]))
+    return [*categories, OTHER]
+
+def dispatch_ids(tokenizer, categories, request):
+    question = dispatch_prompt(categories, request)
+    return tokenizer.chat([{"role": "user", "content": question}], "Answer:")
+
+def first_tokens(tokenizer, categories):
+    """{token id: category name}. Raises ValueError where two names begin with the same token."""
+    names = {tokenizer.encode(" " + category.name)[0]: category.name for category in categories}
+    if len(names) < len(categories):
+        raise ValueError(
+            f"two of {[category.name for category in categories]} begin with the same token; rename one")
+    return names
 
 @torch.no_grad()
-def calibrated_bias(model, tokenizer, options):
-    """The dispatch policy's logit bias (vocab_size,): −∞ outside the options' first tokens; there, minus the
-    mean log-probability that the base model gives them after requests that say nothing."""
-    first = [tokenizer.encode(" " + option["task"])[0] for option in options]
-    if len(set(first)) < len(first):
-        raise ValueError(f"two of {[o['task'] for o in options]} begin with the same token; rename one")
+def calibrated_bias(model, tokenizer, categories):
+    """The dispatch policy's logit bias (vocab_size,): −∞ but for the categories' first tokens; for these,
+    minus the mean log-probability that the base model gives them after requests that say nothing."""
+    first = list(first_tokens(tokenizer, categories))
     device = model.tok_embeddings.weight.device
-    tokens, lengths = pad([dispatch_ids(tokenizer, options, text) for text in CONTENT_FREE], device)
+    prompts = [dispatch_ids(tokenizer, categories, request) for request in CONTENT_FREE]
+    tokens, lengths = pad(prompts, device)
     with using(model, {}):
-        h = model.hidden(tokens)[torch.arange(len(tokens), device=device), lengths - 1]
+        h = model.hidden(tokens)[torch.arange(len(tokens), device=device), lengths - 1]  # (B, dim)
     logp = model.logits(h).float().log_softmax(dim=-1).mean(dim=0)  # (vocab_size,)
     bias = torch.full_like(logp, -torch.inf)
     bias[first] = -logp[first]
     return bias
 
-def dispatcher(model, tokenizer, experts, metadata, z_c, batch_size=64):
-    """(A) with z_c = {}, (B) with the classifier's z: the function requests -> one one-hot mixture each."""
-    options = dispatch_options(experts, metadata)
-    bias = calibrated_bias(model, tokenizer, options)
-    names = {tokenizer.encode(" " + option["task"])[0]: option["task"] for option in options}
+def dispatch(adaptive, requests, z_c, batch_size=64):
+    """One one-hot mixture per request: (A) with z_c = {}, the base model; (B) with the classifier's z."""
+    model, tokenizer = adaptive.model, adaptive.tokenizer
+    categories = categories_of(adaptive.experts)
+    names = first_tokens(tokenizer, categories)
+    sampling = Sampling(logit_bias=calibrated_bias(model, tokenizer, categories))
+    mixtures = []
+    with using(model, z_c):
+        for start in range(0, len(requests), batch_size):
+            prompts = [dispatch_ids(tokenizer, categories, request)
+                       for request in requests[start:start + batch_size]]
+            ids, _ = generate(model, prompts, Stopping(max_new_tokens=1), sampling)
+            mixtures += [{names[answer]: 1.0} for [answer] in ids]
+    return mixtures
 
-    def dispatch(requests):
-        mixtures = []
-        with using(model, z_c):
-            for start in range(0, len(requests), batch_size):
-                prompts = [dispatch_ids(tokenizer, options, r) for r in requests[start:start + batch_size]]
-                ids, _ = generate(model, prompts, max_new_tokens=1, stop_ids=(), temperature=0,
-                                  logit_bias=bias, share=True)  # all begin with the options
-                mixtures += [{names[row[0]]: 1.0} for row in ids]
-        return mixtures
-    return dispatch
+# -- (C): searching the weights on examples ------------------------------------------------------------------
 
-def cem(fitness, dim, *, population, elites, generations, generator, on_generation=lambda generation: None):
+def cem(fitness, known, *, population, elites, generations, generator, progress=iter):
     """The cross-entropy method on α in [0, 1]^dim -> the best α (dim,) of all generations, and its fitness.
 
-    fitness(α (population, dim)) -> a tuple a member, compared from the left, greater is better. A generation
-    is drawn from N(μ, σ²), at first N(1/dim, 0.5²), then the elites' mean and unbiased deviation, and
-    clamped; member 0 is the best so far. Raises ValueError for a fitness of NaN.
+    fitness(α (members, dim)) -> a tuple per member, compared from the left, greater is better. The first
+    generation holds `known` (m, dim) and members drawn from N(1/dim, 0.5²); later ones are drawn from the
+    elites' mean and unbiased deviation, the best so far counting as a member; all are clamped. No member is
+    evaluated twice. One replaces the best only if it is strictly better, so where the fitness cannot tell
+    members apart, the first of `known` is returned. Raises ValueError for a fitness of NaN.
     """
-    mu, sigma, best, best_score = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5), None, None
-    for generation in range(generations):
+    dim = known.shape[1]
+    mu, sigma = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5)
+    score_of = {}  # clamping makes corners, such as the base model, come up again and again
+    best = None
+    for generation in progress(range(generations)):
         alpha = (mu + sigma * torch.randn(population, dim, generator=generator)).clamp(0, 1)
-        if best is not None:
-            alpha[0] = best
-        scores = fitness(alpha)
+        if generation == 0:
+            alpha = torch.cat([known, alpha])[:max(population, len(known))]
+        else:
+            alpha = torch.cat([best[None], alpha])
+        members = [tuple(member) for member in alpha.tolist()]
+        unknown = [member for member in dict.fromkeys(members) if member not in score_of]
+        if unknown:
+            score_of.update(zip(unknown, fitness(torch.tensor(unknown)), strict=True))
+        scores = [score_of[member] for member in members]
         if any(value != value for score in scores for value in score):
             raise ValueError(f"the fitness of a member of generation {generation} is NaN")
-        ranked = sorted(range(population), key=lambda i: scores[i], reverse=True)
-        if best is None or scores[ranked[0]] > best_score:
-            best, best_score = alpha[ranked[0]].clone(), scores[ranked[0]]
+        # a stable sort: of members that tie, the first stays first
+        ranked = sorted(range(len(alpha)), key=scores.__getitem__, reverse=True)
+        best = alpha[ranked[0]]
         mu, sigma = alpha[ranked[:elites]].mean(dim=0), alpha[ranked[:elites]].std(dim=0)
-        on_generation(generation)
-    return best, best_score
+    return best, score_of[tuple(best.tolist())]
 
-def few_shot_fitness(model, tokenizer, experts, task, shots):
-    """fitness for `cem`: (accuracy on the shots, mean log-probability a token of its right answers). A whole
-    generation, population × shots, is one batched generate in which every row carries its own z."""
-    def fitness(alpha):
-        mixtures = [dict(zip(experts, row)) for row in alpha.tolist() for _ in shots]
-        with using(model, mix(experts, mixtures)) as keep:
-            answers = rollout(model, tokenizer, task, shots * len(alpha), temperature=0, on_keep=keep)
-        scores = []
-        for i in range(0, len(answers), len(shots)):
-            right = [sum(a.logprobs) / len(a.logprobs) for a in answers[i:i + len(shots)] if a.r > 0]
-            scores.append((len(right) / len(shots), sum(right) / len(right) if right else -torch.inf))
-        return scores
-    return fitness
+@dataclass
+class FewShot:
+    """The examples of a search and its budget."""
+    task: Task | None = None  # the examples are problems of its split `val`
+    shots: int = 10
+    generations: int = 4
+    population: int = 12
+    elites: int = 3
+    seed: int = 0  # of the examples and the search
+    progress: Callable[[Iterable], Iterable] = iter  # around the generations
+    say: Callable[[str], None] = print  # what the search found, in a line
+
+@dataclass
+class FewShotFitness:
+    """Fitness for `cem`: (accuracy on the shots, mean log-probability per token of its right answers).
+
+    A generation, members × shots, is one batched generate in which every row carries its own z.
+    """
+    adaptive: AdaptiveModel
+    task: Task
+    shots: list
+
+    def __call__(self, alpha):
+        experts = self.adaptive.experts.task
+        mixtures = [dict(zip(experts, member)) for member in alpha.tolist() for _ in self.shots]
+        answers = second_pass(self.adaptive, self.task, self.shots * len(alpha), mixtures)
+        return [self.score(answers[i:i + len(self.shots)]) for i in range(0, len(answers), len(self.shots))]
+
+    def score(self, answers):
+        likelihoods = [sum(a.logprobs) / len(a.logprobs) for a in answers if a.r > 0]
+        if not likelihoods:
+            return 0.0, -torch.inf
+        return len(likelihoods) / len(answers), sum(likelihoods) / len(likelihoods)
+
+def search_mixture(adaptive, few_shot):
+    """The mixture of task experts that answers the shots best; the base model where they cannot tell."""
+    names = list(adaptive.experts.task)
+    shots = few_shot.task.problems("val", few_shot.shots, few_shot.seed)
+    known = torch.cat([torch.zeros(1, len(names)),  # the base model
+                       torch.eye(len(names)),  # each expert alone
+                       torch.full((1, len(names)), 1 / len(names))])
+    alpha, (right, _) = cem(FewShotFitness(adaptive, few_shot.task, shots), known,
+                            population=few_shot.population, elites=few_shot.elites,
+                            generations=few_shot.generations, progress=few_shot.progress,
+                            generator=torch.Generator().manual_seed(few_shot.seed))
+    if right == 0:
+        few_shot.say(f"the {len(shots)} examples cannot tell: no candidate is right on any of them, so the "
+                     "base model answers")
+    elif not alpha.any():
+        few_shot.say(f"no candidate is better on the {len(shots)} examples than the base model, which answers")
+    else:
+        few_shot.say(f"the best candidate is right on {100 * right:.0f} % of {len(shots)} examples")
+    return {**dict(zip(names, alpha.tolist())), "other": 1 - alpha.sum().item()}
+
+# -- strategies: (adaptive model, problems, few-shot settings) -> one mixture per problem --------------------
+
+def by_prompt(adaptive, problems, few_shot):
+    return dispatch(adaptive, [problem.prompt for problem in problems], z_c={})
+
+def by_classifier(adaptive, problems, few_shot):
+    if not adaptive.experts.dispatch:
+        raise ValueError("there is no dispatch expert at hand; train one: python train.py --task dispatch")
+    [z_c, *_] = adaptive.experts.dispatch.values()
+    return dispatch(adaptive, [problem.prompt for problem in problems], z_c)
+
+def by_cem(adaptive, problems, few_shot):
+    return [search_mixture(adaptive, few_shot)] * len(problems)
+
+@dataclass
+class Strategy:
+    first_pass: Callable
+    searches: bool = False  # looks at examples, not at the problems: found once, it serves all problems
+    dispatches: bool = False  # sends each request to one expert; eval.py --dispatch counts to which
+    needs_classifier: bool = False
+
+STRATEGIES = {"prompt": Strategy(by_prompt, dispatches=True),
+              "classifier": Strategy(by_classifier, dispatches=True, needs_classifier=True),
+              "cem": Strategy(by_cem, searches=True)}
+
+def strategies_with(experts):
+    """The strategies that these experts allow."""
+    return {name: strategy for name, strategy in STRATEGIES.items()
+            if experts.dispatch or not strategy.needs_classifier}
+
+# -- the second pass -----------------------------------------------------------------------------------------
 
 def dressed(problem, mixture, metadata):
     """The problem under the system prompt and prefill of the one expert it goes to; a mix or "other" changes
     nothing, and a prefill that begins with the expert's (a signature behind "```python") stays."""
-    expert = metadata.get(next(iter(mixture))) if len(mixture) == 1 else None
-    if expert is None:
+    [name, *more] = mixture
+    if more or name not in metadata:
         return problem
-    fits = problem.prefill.startswith(expert["prefill"])
-    return replace(problem, system=expert["system"], prefill=problem.prefill if fits else expert["prefill"])
+    expert = metadata[name]
+    prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]
+    return replace(problem, system=expert["system"], prefill=prefill)
 
-def second_pass(model, tokenizer, experts, task, problems, mixtures, **how):
-    """Answer each problem under its own mixture, all in one batch -> list[Answer]; `how` goes on to rollout.
+def second_pass(adaptive, task, problems, mixtures, on_token=None):
+    """Answer each problem greedily under its own mixture, all in one batch -> list[Answer].
 
     One mixture for all rows is merged; else every row carries its z, which for "other" is 1.
     """
     alike = all(mixture == mixtures[0] for mixture in mixtures)
-    with using(model, mix(experts, mixtures[0] if alike else mixtures)) as keep:
-        return rollout(model, tokenizer, task, problems, on_keep=keep, share=alike, **how)
+    z = mix(adaptive.experts.task, mixtures[0] if alike else mixtures)
+    with using(adaptive.model, z) as select_rows:
+        return rollout(adaptive.model, adaptive.tokenizer, task, problems, GREEDY, select_rows, on_token)

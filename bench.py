@@ -17,35 +17,41 @@ from pathlib import Path
 
 import torch
 
-from checkpoint import DEFAULT_MODEL, hf_args, load, meta_args
-from cli import append, decomposed, parse_flags, pick_device, run
-from model import Transformer, generate
-from rl import Answer, accumulate_gradient
-from svf import MODULES, mix, ones, using, wrapped
+import svf
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, decomposed, dtype_name, flag, parse_flags,
+                    pick_device, proc_status, run_main)
+from formats.default_model import DEFAULT_MODEL
+from formats.huggingface import hf_args
+from formats.load import load
+from formats.meta import meta_args
+from model import Sampling, Stopping, Transformer, generate
+from rl import Answer, Settings, accumulate_gradient
 
 GB = 1e9
 
 @dataclass
 class Config:
-    model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
-    plan: str = ""  # only the memory plan of a step for this params.json, config.json or folder, on a GPU
-    rollouts: int = 64  # rows of a training step
-    micro_batch: int = 16  # rows of one forward and backward pass
-    prompt_tokens: int = 64  # of each row
-    new_tokens: int = 32  # of each row
-    members: int = 32  # of a CEM generation
-    shots: int = 3  # of a CEM generation: members × shots rows
-    repeats: int = 3  # the median of so many
-    out: str = "out/bench.jsonl"  # every line as a JSON object, added to what is there
-    device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
-    dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
+    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    plan: str = flag("", "only the memory plan of a step on a GPU, for this params.json or config.json")
+    rollouts: int = flag(64, "rows of a training step")
+    micro_batch: int = flag(16, "rows of one forward and backward pass")
+    prompt_tokens: int = flag(64, "of each row")
+    new_tokens: int = flag(32, "of each row")
+    members: int = flag(32, "of a CEM generation")
+    shots: int = flag(3, "of a CEM generation: members × shots rows")
+    repeats: int = flag(3, "the median of so many")
+    out: str = flag("out/bench.jsonl", "every line as a JSON object, added to what is there")
+    device: str = flag("", DEVICE_HELP)
+    dtype: str = flag("", DTYPE_HELP)
 
 # -- the plan ------------------------------------------------------------------------------------------------
 
 def read_args(path):
     """ModelArgs of a params.json (Meta), a config.json (Hugging Face) or a folder with one of them."""
     for name, read in (("params.json", meta_args), ("config.json", hf_args)):
-        file = Path(path) if Path(path).name == name else Path(path, name)
+        file = Path(path)
+        if file.name != name:
+            file = file / name
         if file.is_file():
             try:
                 return read(file)
@@ -58,7 +64,7 @@ def weights_of(args):
     with torch.device("meta"):
         model = Transformer(args)
     shapes = [tuple(m.weight.shape) for name, m in model.named_modules()
-              if name.split(".")[-1] in MODULES["all"]]
+              if name.split(".")[-1] in svf.MODULES["all"]]
     return sum(p.numel() for p in model.parameters()), shapes
 
 def kept_bytes(args, b, on_cpu):
@@ -73,7 +79,8 @@ def kept_bytes(args, b, on_cpu):
 def memory_plan(args, step, *, b, on_cpu):
     """{part: bytes} of a training step with λ = 0; rollout and gradient come one after the other."""
     total, shapes = weights_of(args)
-    tokens, r = step.prompt_tokens + step.new_tokens, [min(shape) for shape in shapes]
+    tokens = step.prompt_tokens + step.new_tokens
+    r = [min(shape) for shape in shapes]
     plan = {"W": b * total, "bases": b * sum(n * n for n in r), "W'": b * sum(m * n for m, n in shapes),
             "z, its gradient, Adam": 4 * 4 * sum(r)}
     cache = step.rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
@@ -84,7 +91,8 @@ def memory_plan(args, step, *, b, on_cpu):
                    "gradient: logits": logits, "peak": peak}
 
 def print_plan(config):
-    args, b = read_args(config.plan), 4 if config.dtype == "float32" else 2
+    args = read_args(config.plan)
+    b = 4 if config.dtype == "float32" else 2
     total, shapes = weights_of(args)
     print(f"{config.plan}: {total / 1e9:.2f} B parameters, {len(shapes)} linears, "
           f"{sum(map(min, shapes)):,} z's, {sum(min(s) ** 2 for s in shapes) / 1e9:.2f} G basis values")
@@ -95,120 +103,200 @@ def print_plan(config):
 
 # -- measuring -----------------------------------------------------------------------------------------------
 
-def proc_status(key):
-    """A memory figure of this process in bytes, or 0 where there is no /proc."""
-    path = Path("/proc/self/status")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
-
 def timed(run, device, repeats):
     """(median seconds, peak bytes) of run(), after one run to warm up if there are several.
 
     glibc keeps freed blocks below a threshold that grows with use; only with MALLOC_MMAP_THRESHOLD_=1048576
     in the environment is the peak on a CPU what the work needed.
     """
-    seconds = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif os.access("/proc/self/clear_refs", os.W_OK):
         Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
-    for _ in range(repeats + (repeats > 1)):
+    if repeats > 1:
+        run()
+    seconds = []
+    for _ in range(repeats):
         started = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else proc_status("VmHWM")
-    return statistics.median(seconds[repeats > 1:]), peak
+    return statistics.median(seconds), peak
 
-def limits(device, dtype):
-    """Bytes a second of a copy of half a gigabyte, in and out; {dtype: operations a second of a @ a}."""
+@dataclass
+class Limits:
+    """What this machine can do at most."""
+    bandwidth: float  # bytes a second of a copy of half a gigabyte, in and out
+    rates: dict[torch.dtype, float]  # operations a second of a @ a
+
+    def least_seconds(self, bytes_moved, operations, dtype):
+        return max(bytes_moved / self.bandwidth, operations / self.rates.get(dtype, math.inf))
+
+def measure_limits(device, dtype):
     source = torch.ones(1 << 27, device=device)
-    target, side, rates = torch.ones_like(source), 8192 if device.type == "cuda" else 2048, {}
-    for kind in {dtype, torch.float32} | ({torch.float64} if device.type != "mps" else set()):
+    target = torch.ones_like(source)
+
+    def copy():
+        target.copy_(source)
+
+    seconds, _ = timed(copy, device, 5)
+    bandwidth = 2 * source.nbytes / seconds
+    side = 8192 if device.type == "cuda" else 2048
+    kinds = {dtype, torch.float32}
+    if device.type != "mps":
+        kinds.add(torch.float64)
+    rates = {}
+    for kind in kinds:
         a = torch.randn(side, side, device=device, dtype=kind)
-        rates[kind] = 2 * side ** 3 / timed(lambda: a @ a, device, 5)[0]
-    return 2 * source.nbytes / timed(lambda: target.copy_(source), device, 5)[0], rates
+
+        def multiply():
+            a @ a
+
+        seconds, _ = timed(multiply, device, 5)
+        rates[kind] = 2 * side ** 3 / seconds
+    return Limits(bandwidth, rates)
+
+class Bench:
+    """Measures one part after another and prints a line for each."""
+
+    def __init__(self, config):
+        self.config = config
+        self.device, self.dtype = pick_device(config.device, config.dtype)
+        # what importing took is not the work's
+        self.imports = 0 if self.device.type == "cuda" else proc_status("VmRSS")
+        self.limits = measure_limits(self.device, self.dtype)
+
+    def measure(self, what, run, repeats, bytes_moved=0, operations=0, dtype=None):
+        """Seconds of run(); the operations are in `dtype`, by default the model's."""
+        seconds, peak = timed(run, self.device, repeats)
+        limit = self.limits.least_seconds(bytes_moved, operations, dtype or self.dtype)
+        share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
+        print(f"{what:<34} {seconds:9.3f} {(peak - self.imports) / GB:9.2f} {share}", flush=True)
+        append(self.config.out, {"what": what, "device": str(self.device), "dtype": dtype_name(self.dtype),
+                                 "seconds": seconds, "peak_bytes": peak - self.imports,
+                                 "limit_seconds": limit})
+        return seconds
+
+    def print_limits(self):
+        rates = ", ".join(f"{rate / 1e12:.2f} Tflop/s in {dtype_name(dtype)}"
+                          for dtype, rate in self.limits.rates.items())
+        print(f"{self.device}: copies {self.limits.bandwidth / GB:.0f} GB/s, multiplies {rates}")
+        print(f"{'':<34} {'seconds':>9} {'peak GB':>9} {'of the limit':>13}")
+
+    def load_and_decompose(self):
+        """Measures both and keeps the model."""
+
+        def load_model():
+            self.model, _ = load(self.config.model, self.device)
+
+        def decompose():
+            decomposed(self.model, svf.MODULES["all"])
+
+        self.measure("load", load_model, repeats=1)
+        _, self.shapes = weights_of(self.model.args)
+        self.linears = sum(m * n for m, n in self.shapes)
+        self.table = self.model.args.vocab_size * self.model.args.dim
+        r_cubed = sum(min(shape) ** 3 for shape in self.shapes)
+        self.rmn = sum(min(m, n) * m * n for m, n in self.shapes)
+        # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
+        self.measure("decompose", decompose, repeats=1, operations=4 * self.rmn + 9 * r_cubed,
+                     dtype=torch.float64)
+        self.model.to(self.dtype)
+        self.z = {name: (v + 0.01).requires_grad_() for name, v in svf.start(self.model).items()}
+
+    def merge(self):
+
+        def merge_all():
+            for name, module in svf.wrapped(self.model).items():
+                module.merge(self.z[name].detach())
+
+        self.measure("merge", merge_all, self.config.repeats, operations=4 * self.rmn, dtype=torch.float32)
+
+    def random_prompts(self, rows):
+        generator = torch.Generator().manual_seed(0)
+        shape = (rows, self.config.prompt_tokens)
+        return torch.randint(self.model.args.vocab_size, shape, generator=generator).tolist()
+
+    def sample(self, prompts, z):
+        with svf.using(self.model, z) as select_rows:
+            generate(self.model, prompts, Stopping(self.config.new_tokens), Sampling(temperature=1.0),
+                     select_rows=select_rows)
+
+    def generate(self, what, rows):
+        """Every weight is read once a token; 2 operations a weight, the table for new tokens only."""
+        prompts = self.random_prompts(rows)
+        new = rows * self.config.new_tokens
+        seen = rows * (self.config.prompt_tokens + self.config.new_tokens)
+
+        def sample_base():
+            self.sample(prompts, {})
+
+        return self.measure(
+            f"{what}, {rows} rows", sample_base, self.config.repeats,
+            bytes_moved=self.config.new_tokens * self.dtype.itemsize * (self.linears + self.table),
+            operations=2 * (seen * self.linears + new * self.table))
+
+    def training_step(self):
+        config = self.config
+        answers = []
+        for i, prompt in enumerate(self.random_prompts(config.rollouts)):
+            ids = (prompt * config.new_tokens)[:config.new_tokens]
+            answers.append(Answer(prompt, ids, [], "", 1 if i % 2 else -1, True))
+        advantages = [answer.r for answer in answers]
+        settings = Settings(steps=1, rollouts=config.rollouts, group=2, micro_batch=config.micro_batch,
+                            lr=0.0, lam=0.0, seed=0, eval_every=1, patience=1)
+
+        def merge_and_gradient():
+            with svf.using(self.model, self.z):
+                accumulate_gradient(self.model, svf, answers, advantages, Sampling(1.0), settings)
+
+        # forward and input gradient 2 mn each, Uᵀy' and Uᵀg 2 r² each; the table where an answer is predicted
+        new = config.rollouts * config.new_tokens
+        seen = config.rollouts * (config.prompt_tokens + config.new_tokens)
+        r_squared = sum(min(shape) ** 2 for shape in self.shapes)
+        self.measure("merge and gradient of a step", merge_and_gradient, config.repeats,
+                     operations=4 * seen * (self.linears + r_squared) + 4 * new * self.table + 4 * self.rmn)
+        plan = memory_plan(self.model.args, config, b=self.dtype.itemsize, on_cpu=self.device.type == "cpu")
+        print(f"  planned peak {plan['peak'] / GB:.2f} GB")
+
+    def cem_generation(self):
+        """A generation in which every row has its own z, beside a plain one and one merged per member."""
+        config = self.config
+        experts = {k: {name: v.detach() + 0.01 * k for name, v in self.z.items()} for k in (1, 2, 3)}
+        members = [dict(zip(experts, alpha)) for alpha in torch.rand(config.members, 3).tolist()]
+        prompts = self.random_prompts(config.members * config.shots)
+        z_per_row = [member for member in members for _ in range(config.shots)]
+
+        def row_by_row():
+            self.sample(prompts, svf.mix(experts, z_per_row))
+
+        def member_by_member():
+            for member in members:
+                self.sample(prompts[:config.shots], svf.mix(experts, member))
+
+        plain = self.generate("plain generate", len(prompts))
+        cem = self.measure(f"CEM generation, {len(prompts)} rows", row_by_row, config.repeats)
+        merging = self.measure("the same, merging for each member", member_by_member, config.repeats)
+        print(f"  a CEM generation costs {cem / plain:.2f} plain ones, "
+              f"merging {merging / cem:.2f} times as much")
 
 def main():
     config = parse_flags(Config, __doc__)
     if config.plan:
-        return print_plan(config)
-    device, dtype = pick_device(config.device, config.dtype)
-    imports = 0 if device.type == "cuda" else proc_status("VmRSS")  # what importing took is not the work's
+        print_plan(config)
+        return
     print(json.dumps(asdict(config)))
-    bandwidth, peak_rate = limits(device, dtype)
-    print(f"{device}: copies {bandwidth / GB:.0f} GB/s, multiplies " +
-          ", ".join(f"{v / 1e12:.2f} Tflop/s in {str(k)[6:]}" for k, v in peak_rate.items()))
-    print(f"{'':<34} {'seconds':>9} {'peak GB':>9} {'of the limit':>13}")
-
-    def measure(what, run, *, least_bytes=0, ops=0, kind=dtype, repeats=config.repeats):
-        seconds, peak = timed(run, device, repeats)
-        limit = max(least_bytes / bandwidth, ops / peak_rate.get(kind, math.inf))
-        share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
-        print(f"{what:<34} {seconds:9.3f} {(peak - imports) / GB:9.2f} {share}", flush=True)
-        append(config.out, {"what": what, "device": str(device), "dtype": str(dtype)[6:], "seconds": seconds,
-                            "peak_bytes": peak - imports, "limit_seconds": limit})
-        return seconds
-
-    loaded = []
-    measure("load", lambda: loaded.extend(load(config.model, device)), repeats=1)
-    model = loaded[0]
-    _, shapes = weights_of(model.args)
-    linears, table = sum(m * n for m, n in shapes), model.args.vocab_size * model.args.dim
-    r_cubed, rmn = sum(min(s) ** 3 for s in shapes), sum(min(s) * s[0] * s[1] for s in shapes)
-    # Gram matrix 2 r mn, and σ as much again; eigenvectors of a symmetric matrix 9 r³
-    measure("decompose", lambda: decomposed(model, MODULES["all"]), ops=4 * rmn + 9 * r_cubed,
-            kind=torch.float64, repeats=1)
-    model.to(dtype)
-    z = {name: (v + 0.01).requires_grad_() for name, v in ones(model).items()}
-    measure("merge", lambda: [module.merge(z[name].detach()) for name, module in wrapped(model).items()],
-            ops=4 * rmn, kind=torch.float32)
-
-    generator = torch.Generator().manual_seed(0)
-    rows = max(config.rollouts, config.members * config.shots)
-    prompts = torch.randint(model.args.vocab_size, (rows, config.prompt_tokens), generator=generator).tolist()
-
-    def sampled(rows, z):
-        with using(model, z) as keep:
-            generate(model, rows, max_new_tokens=config.new_tokens, stop_ids=(), temperature=1.0,
-                     on_keep=keep)
-
-    def generated(what, rows):
-        """Every weight read once a token; 2 operations a weight, prompt and new tokens, the table for new."""
-        new, seen = rows * config.new_tokens, rows * (config.prompt_tokens + config.new_tokens)
-        return measure(f"{what}, {rows} rows", lambda: sampled(prompts[:rows], {}),
-                       least_bytes=config.new_tokens * dtype.itemsize * (linears + table),
-                       ops=2 * (seen * linears + new * table))
-    generated("generate", 1)
-    generated("generate", config.rollouts)
-
-    answers = [Answer(prompt, (prompt * config.new_tokens)[:config.new_tokens], [], "", i % 2 * 2 - 1, True)
-               for i, prompt in enumerate(prompts[:config.rollouts])]
-
-    def step():
-        with using(model, z):
-            accumulate_gradient(model, answers, temperature=1.0, lam=0.0, micro_batch=config.micro_batch)
-    # forward and input gradient 2 mn each, Uᵀy' and Uᵀg 2 r² each; the table where an answer is predicted
-    new, seen = [config.rollouts * n for n in (config.new_tokens, config.prompt_tokens + config.new_tokens)]
-    measure("merge and gradient of a step", step,
-            ops=4 * seen * (linears + sum(min(s) ** 2 for s in shapes)) + 4 * new * table + 4 * rmn)
-    plan = memory_plan(model.args, config, b=dtype.itemsize, on_cpu=device.type == "cpu")
-    print(f"  planned peak {plan['peak'] / GB:.2f} GB")
-
-    experts = {k: {name: v.detach() + 0.01 * k for name, v in z.items()} for k in (1, 2, 3)}
-    members = [dict(zip(experts, alpha)) for alpha in torch.rand(config.members, 3).tolist()]
-    mixtures = [member for member in members for _ in range(config.shots)]
-
-    def member_by_member():
-        for member in members:
-            sampled(prompts[:config.shots], mix(experts, member))
-    plain = generated("plain generate", len(mixtures))
-    cem = measure(f"CEM generation, {len(mixtures)} rows",
-                  lambda: sampled(prompts[:len(mixtures)], mix(experts, mixtures)))
-    merging = measure("the same, merging for each member", member_by_member)
-    print(f"  a CEM generation costs {cem / plain:.2f} plain ones, merging {merging / cem:.2f} times as much")
+    bench = Bench(config)
+    bench.print_limits()
+    bench.load_and_decompose()
+    bench.merge()
+    bench.generate("generate", 1)
+    bench.generate("generate", config.rollouts)
+    bench.training_step()
+    bench.cem_generation()
     print(f"wrote {config.out}")
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -1,4 +1,4 @@
-"""The accuracy tables of the README, one command each: n and standard error; with the seed also as jsonl.
+"""The accuracy tables of RESULTS.md, one command each: n and standard error; with the seed also as jsonl.
 
     python eval.py                                              # every strategy on the unseen tasks
     python eval.py --tasks math,code,reasoning --split heldout  # the same on problems like those of training
@@ -14,151 +14,231 @@ from pathlib import Path
 
 import torch
 
-import adapt
-import tasks
-from checkpoint import DEFAULT_MODEL, load_experts
-from cli import TEST_SEED, answer_all, append, machine, open_model, parse_flags, report, run
+import svf
+from adapt import (STRATEGIES, AdaptiveModel, FewShot, categories_of, dressed, second_pass,
+                   strategies_with)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_all, append, bar, flag,
+                    machine, open_model, parse_flags, report, run_main)
+from formats.default_model import DEFAULT_MODEL
+from formats.experts import load_experts
 from rl import accuracy
-from sample import search_mixture
-from svf import ones
+from tasks import cousins_of, get_task
+from tasks.dispatch import requests
+from tasks.interface import Problem, Task
 
-INSTRUCTIONS = {  # one line behind the prompt: how far is format what an expert learned?
-    "math": ("Write one short calculation, then stop.", "Write only the equation and its result.",
-             "Answer with one number only."),
-    "reasoning": ("Answer with one word or number only.", "Reply with only the right option.",
-                  "Give just the answer, nothing else."),
-    "code": ("Reply with one return statement.", "Write only the function body.", "Use one line.")}
-
-ROWS = "base random expert instructed examples prompt classifier cem".split()
+ROWS = ["base", "random", "expert", "instructed", "examples", *STRATEGIES]
+N_VAL = 128  # validation problems that choose the instruction
+RANDOM = "random"  # the name under which a random z stands among the experts
 
 @dataclass
 class Config:
-    tasks: str = ""  # with commas between; empty: the unseen cousins of the experts' tasks
-    split: str = "test"  # of their problems: test (unseen templates) or heldout (those of training)
-    rows: str = ""  # of base, random, expert, instructed, examples, prompt, classifier, cem; empty: all
-    dispatch: bool = False  # the confusion matrices instead; then --n requests of each class
-    n: int = 256  # problems of each task
-    shots: int = 3  # examples for cem and for the row with examples in the prompt
-    generations: int = 10  # of cem
-    searches: int = 3  # of cem, each with other examples and another seed
-    experts: str = "experts"  # folder of the experts at hand
-    data: str = ""  # folder of the real data sets' jsonl files
-    out: str = "out/eval.jsonl"  # every line of the tables as a JSON object, added to what is there
-    model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
-    seed: int = TEST_SEED  # of the problems
-    device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
-    dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
+    tasks: str = flag("", "with commas between; empty: the unseen cousins of the experts' tasks")
+    split: str = flag("test", "of their problems: test (unseen templates) or heldout (those of training)")
+    rows: str = flag("", f"of {', '.join(ROWS)}; empty: all")
+    dispatch: bool = flag(False, "the confusion matrices instead; then --n requests of each class")
+    n: int = flag(256, "problems of each task")
+    shots: int = flag(10, "examples for cem and for the row with examples in the prompt")
+    generations: int = flag(4, "of cem")
+    searches: int = flag(3, "of cem, each with other examples and another seed")
+    experts: str = flag("experts", "folder of the experts at hand")
+    data: str = flag("", DATA_HELP)
+    out: str = flag("out/eval.jsonl", "every line of the tables as a JSON object, added to what is there")
+    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    seed: int = flag(TEST_SEED, "of the problems")
+    device: str = flag("", DEVICE_HELP)
+    dtype: str = flag("", DTYPE_HELP)
+
+def read_config():
+    config = parse_flags(Config, __doc__)
+    wrong = set(filter(None, config.rows.split(","))) - set(ROWS)
+    if wrong:
+        raise ValueError(f"--rows {config.rows}: {min(wrong)} is no row; there are {', '.join(ROWS)}")
+    if config.split not in ("test", "heldout"):  # val chose the experts
+        raise ValueError(f"--split {config.split}: choose test or heldout")
+    if config.dispatch and (config.tasks or config.rows):
+        raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
+    return config
+
+def named_tasks(config):
+    """The tasks of --tasks. Raises ValueError early for one that is unknown or lacks the split."""
+    tasks = [get_task(name, config.data) for name in config.tasks.split(",") if name]
+    for task in tasks:
+        task.problems(config.split, 1, 0)
+    return tasks
+
+def unseen_tasks(config, experts):
+    names = cousins_of([experts.metadata[name]["task"] for name in experts.task])
+    if not names:
+        raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
+    return [get_task(name, config.data) for name in names]
+
+# -- the rows of the accuracy table --------------------------------------------------------------------------
 
 def random_expert(model, experts, seed):
     """z = 1 + noise, in each weight of the root-mean-square size that the task experts have there."""
     generator = torch.Generator().manual_seed(seed)
+    expert = {}
+    for name, one in svf.start(model).items():
+        changes = torch.stack([z.get(name, one) - 1 for z in experts.values()])
+        size = changes.square().mean().sqrt()
+        expert[name] = one + size * torch.randn(one.shape, generator=generator).to(one)
+    return expert
 
-    def noise(name, like):
-        size = torch.stack([z.get(name, like) - 1 for z in experts.values()]).square().mean().sqrt()
-        return size * torch.randn(like.shape, generator=generator).to(like)
-    return {name: like + noise(name, like) for name, like in ones(model).items()}
+@dataclass
+class Table:
+    """One task of the accuracy table: its problems, and how each row asks and answers them."""
+    config: Config
+    adaptive: AdaptiveModel
+    with_random: AdaptiveModel  # the same, and a random z among its experts
+    task: Task
+    problems: list
 
-def classifiers(experts):
-    """{row: z_c}: none for the prompt strategy, and the dispatch expert's if there is one."""
-    return {"prompt": {}} | {"classifier": z for z in list(experts["dispatch"].values())[:1]}
-
-def rows_of(config, model, tokenizer, experts, metadata, task, ask):
-    """{row: its first pass}, a function from problems to (problems as they are asked, their mixtures)."""
-    def under(name, problems, before="", after=""):
-        asked = [replace(p, prompt=f"{before}{p.prompt}{after}") for p in problems]
-        return asked, [{name: 1.0}] * len(problems)
-
-    def instructed(problems):
-        val, right = task.problems("val", 128, config.seed), {}
-        for line in INSTRUCTIONS[task.name]:
-            right[line], _ = accuracy(ask(*under("other", val, after=f" {line}"), desc=line))
-            print(f"{task.name:<15} val      {100 * right[line]:5.1f} % of {len(val)} with '{line}'")
-        return under("other", problems, after=f" {max(right, key=right.get)}")
-
-    def after_examples(problems):
-        shots = task.problems("val", config.shots, 0)
-        shown = [f"{s.prompt}\n{s.prefill}{'' if s.check else ' '}{s.gold}\n\n" for s in shots]
-        return under("other", problems, before="".join(shown))
-
-    def dispatched(z_c, problems):
-        dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
-        mixtures = dispatch([p.prompt for p in problems])
-        return [adapt.dressed(p, m, metadata) for p, m in zip(problems, mixtures)], mixtures
-
-    def searched(seed, problems):
-        mixture = search_mixture(config, model, tokenizer, experts["task"], task, seed)
-        return problems, [mixture] * len(problems)
-
-    rows = {"base": partial(under, "other"), "random z": partial(under, "random")}
-    rows |= {f"expert {name}": partial(under, name) for name in experts["task"]}
-    rows |= {"instructed": instructed} if task.name in INSTRUCTIONS else {}
-    rows |= {"examples": after_examples}
-    rows |= {row: partial(dispatched, z_c) for row, z_c in classifiers(experts).items()}
-    return rows | {f"cem {seed}": partial(searched, seed) for seed in range(config.searches)}
-
-def accuracy_table(config, model, tokenizer, experts, metadata, chosen):
-    """Every row on every task; the seconds of both passes are in the log."""
-    at_hand = {**experts["task"], "random": random_expert(model, experts["task"], config.seed)}
-    for task in chosen:
-        second_pass = partial(adapt.second_pass, model, tokenizer, at_hand, task, temperature=0)
-        ask, problems = partial(answer_all, second_pass), task.problems(config.split, config.n, config.seed)
-        for row, mixtures_for in rows_of(config, model, tokenizer, experts, metadata, task, ask).items():
-            if config.rows and row.split()[0] not in config.rows.split(","):
+    def row_names(self):
+        """Every row that the flags ask for; a search is a row for each of its seeds."""
+        strategies = strategies_with(self.adaptive.experts)
+        names = []
+        for row in ROWS:
+            if self.config.rows and row not in self.config.rows.split(","):
                 continue
-            clock = [time.time()]
-            asked, mixtures = mixtures_for(problems)
-            clock.append(time.time())
-            answers = ask(asked, mixtures, desc=f"{task.name}: {row}")
-            first, second = clock[1] - clock[0], time.time() - clock[1]
-            report(config.out, task.name, config.split, row, asked, answers, mixture=mixtures[0],
-                   seed=config.seed, first_pass_s=round(first, 1), second_pass_s=round(second, 1))
+            if row == "expert":
+                names += [f"expert {name}" for name in self.adaptive.experts.task]
+            elif row in STRATEGIES and row not in strategies:
+                print(f"no row {row}: there is no dispatch expert in {self.config.experts}")
+            elif row in STRATEGIES and STRATEGIES[row].searches:
+                names += [f"{row} {seed}" for seed in range(self.config.searches)]
+            elif row != "instructed" or self.task.instructions:
+                names.append(row)
+        return names
 
-def confusion_table(config, model, tokenizer, experts, metadata):
-    """Rows: what a request is; columns: where it goes. Held-out and test requests, then unseen tasks'."""
-    options = [option["task"] for option in adapt.dispatch_options(experts, metadata)]
-    sources = [(split, name, name, split) for split in ("heldout", "test") for name in options]
-    sources += [("unseen", name, tasks.COUSIN[name], "test") for name in options if name in tasks.COUSIN]
-    asked = [(label, name, tasks.requests(source, split, config.n, config.seed, config.data))
-             for label, name, source, split in sources]
-    for row, z_c in classifiers(experts).items():
-        dispatch = adapt.dispatcher(model, tokenizer, experts, metadata, z_c)
-        print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{o:>11}" for o in options))
+    def first_pass(self, row_name):
+        """(the problems as they are asked, one mixture each) of a row."""
+        row, _, detail = row_name.partition(" ")
+        if row == "expert":
+            return self.problems, self.all_to(detail)
+        if row == "random":
+            return self.problems, self.all_to(RANDOM)
+        if row == "instructed":
+            return self.instructed(), self.all_to("other")
+        if row == "examples":
+            return self.after_examples(), self.all_to("other")
+        if row == "base":
+            return self.problems, self.all_to("other")
+        return self.by_strategy(STRATEGIES[row], seed=int(detail or 0))
+
+    def all_to(self, name):
+        return [{name: 1.0}] * len(self.problems)
+
+    def by_strategy(self, strategy, seed):
+        few_shot = FewShot(self.task, self.config.shots, self.config.generations, seed=seed,
+                           progress=partial(bar, desc=f"{self.task.name}: generations"))
+        mixtures = strategy.first_pass(self.adaptive, self.problems, few_shot)
+        asked = [dressed(problem, mixture, self.adaptive.experts.metadata)
+                 for problem, mixture in zip(self.problems, mixtures)]
+        return asked, mixtures
+
+    def instructed(self):
+        """The problems with the line behind them that helps the base model most on validation."""
+        val = self.task.problems("val", N_VAL, self.config.seed)
         right = {}
-        for label, name, requests in asked:
-            chosen = [next(iter(m)) for m in dispatch(requests)]
-            right.setdefault(label, []).extend(choice == name for choice in chosen)
-            counts = {o: chosen.count(o) for o in options}
-            print(f"{row:<12} {label:<10} {name:<12}" + "".join(f"{c:11d}" for c in counts.values()),
-                  flush=True)
-            append(config.out, {"row": row, "split": label, "class": name, "n": len(requests),
-                                "chosen": counts, "seed": config.seed})
-        for label, hits in right.items():
-            print(f"{row:<12} {label:<10} right {100 * sum(hits) / len(hits):.1f} %   n {len(hits)}")
+        for line in self.task.instructions:
+            asked = [replace(problem, prompt=f"{problem.prompt} {line}") for problem in val]
+            right[line], _ = accuracy(self.answers(asked, [{"other": 1.0}] * len(asked), desc=line))
+            print(f"{self.task.name:<15} val      {100 * right[line]:5.1f} % of {len(val)} with '{line}'")
+        best = max(right, key=right.get)
+        return [replace(problem, prompt=f"{problem.prompt} {best}") for problem in self.problems]
+
+    def after_examples(self):
+        """The problems behind three solved ones."""
+        shown = []
+        for shot in self.task.problems("val", 3, 0):
+            space = "" if shot.check else " "
+            shown.append(f"{shot.prompt}\n{shot.prefill}{space}{shot.gold}\n\n")
+        return [replace(problem, prompt="".join(shown) + problem.prompt) for problem in self.problems]
+
+    def answers(self, problems, mixtures, desc):
+
+        def answer(indices):
+            return second_pass(self.with_random, self.task, [problems[i] for i in indices],
+                               [mixtures[i] for i in indices])
+
+        return answer_all(answer, problems, f"{self.task.name}: {desc}")
+
+    def report_row(self, row_name):
+        started = time.time()
+        asked, mixtures = self.first_pass(row_name)
+        chosen = time.time()
+        answers = self.answers(asked, mixtures, row_name)
+        answered = time.time()
+        report(self.config.out, self.task.name, self.config.split, row_name, asked, answers,
+               mixture=mixtures[0], seed=self.config.seed, first_pass_s=round(chosen - started, 1),
+               second_pass_s=round(answered - chosen, 1))
+
+def accuracy_table(config, adaptive, tasks):
+    """Every row on every task; the seconds of both passes are in the log."""
+    experts = adaptive.experts
+    random_z = random_expert(adaptive.model, experts.task, config.seed)
+    with_random = replace(adaptive, experts=replace(experts, task={**experts.task, RANDOM: random_z}))
+    for task in tasks:
+        problems = task.problems(config.split, config.n, config.seed)
+        table = Table(config, adaptive, with_random, task, problems)
+        for row_name in table.row_names():
+            table.report_row(row_name)
+
+# -- the confusion matrices of dispatch ----------------------------------------------------------------------
+
+@dataclass
+class RequestClass:
+    """Requests that one category should get."""
+    label: str  # what kind of requests they are
+    category: str
+    requests: list[str]
+
+def request_classes(config, experts):
+    """Held-out and test requests of every category, then those of the tasks' unseen cousins."""
+    classes = []
+    for split in ("heldout", "test"):
+        for category in categories_of(experts):
+            asked = requests(category.task, split, config.n, config.seed, config.data)
+            classes.append(RequestClass(split, category.name, asked))
+    for category in categories_of(experts):
+        for cousin in cousins_of([category.task]):
+            asked = requests(cousin, "test", config.n, config.seed, config.data)
+            classes.append(RequestClass("unseen", category.name, asked))
+    return classes
+
+def confusion_table(config, adaptive, row, strategy):
+    """Rows: what a request is; columns: where the strategy, named `row`, sends it."""
+    names = [category.name for category in categories_of(adaptive.experts)]
+    print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{name:>11}" for name in names))
+    right = {}
+    for asked in request_classes(config, adaptive.experts):
+        problems = [Problem(request) for request in asked.requests]
+        mixtures = strategy.first_pass(adaptive, problems, FewShot())
+        chosen = [name for mixture in mixtures for name in mixture]
+        counts = {name: chosen.count(name) for name in names}
+        right.setdefault(asked.label, []).extend(name == asked.category for name in chosen)
+        columns = "".join(f"{count:11d}" for count in counts.values())
+        print(f"{row:<12} {asked.label:<10} {asked.category:<12}{columns}", flush=True)
+        append(config.out, {"row": row, "split": asked.label, "class": asked.category,
+                            "n": len(asked.requests), "chosen": counts, "seed": config.seed})
+    for label, hits in right.items():
+        print(f"{row:<12} {label:<10} right {100 * sum(hits) / len(hits):.1f} %   n {len(hits)}")
 
 def main():
-    config, started = parse_flags(Config, __doc__), time.time()
-    wrong = set(filter(None, config.rows.split(","))) - set(ROWS)
-    if wrong or config.split not in ("test", "heldout"):  # val chose the experts
-        raise ValueError(f"--rows {config.rows} --split {config.split}: rows are of {', '.join(ROWS)}; "
-                         "splits are test and heldout")
-    if config.dispatch and (config.tasks or config.rows):
-        raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
-    chosen = [tasks.get_task(name, config.data) for name in config.tasks.split(",") if name]
-    for task in chosen:
-        task.problems(config.split, 1, 0)  # refuses a split that is not there, early
+    started = time.time()
+    config = read_config()
+    tasks = named_tasks(config)
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
-    experts, metadata = load_experts(Path(config.experts), model)
+    adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model))
     if config.dispatch:
-        confusion_table(config, model, tokenizer, experts, metadata)
+        for name, strategy in strategies_with(adaptive.experts).items():
+            if strategy.dispatches:
+                confusion_table(config, adaptive, name, strategy)
     else:
-        unseen = [tasks.COUSIN[name] for name in experts["task"] if name in tasks.COUSIN]
-        chosen = chosen or [tasks.get_task(name, config.data) for name in unseen]
-        if not chosen:
-            raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
-        accuracy_table(config, model, tokenizer, experts, metadata, chosen)
-    append(config.out, {"command": shlex.join(["python", *sys.argv]), "seconds": round(time.time() - started),
-                        "machine": machine(model)})
+        accuracy_table(config, adaptive, tasks or unseen_tasks(config, adaptive.experts))
+    append(config.out, {"command": shlex.join(["python", *sys.argv]), "machine": machine(model),
+                        "seconds": round(time.time() - started)})
     print(f"wrote {config.out}")
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

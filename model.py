@@ -1,17 +1,18 @@
 """Llama in raw PyTorch: what one forward pass computes, and how text is sampled from it.
 
 Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to root: rotary positions,
-grouped-query attention, SwiGLU, block, Transformer; then the key-value cache's user, `generate`.
+grouped-query attention, SwiGLU, block, Transformer; then `generate`, which continues a batch of prompts.
 
 Batches are padded on the right everywhere, so a token's index in its row is its position: whole rows need no
-mask but the causal one, and a decoded token overwrites padding at its row's next position. What all rows
-begin with can be computed once, gradient included (`read`), unless each row has a z of its own.
+mask but the causal one, and a decoded token overwrites the padding at its row's next position. A prefix that
+all rows have in common is computed once, gradient included, unless each row has a z of its own.
 
-Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is checkpoint.py's business.
+Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is the business of formats/.
 
     python sample.py "What is the capital of France?"
 """
 import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from os.path import commonprefix
 
@@ -32,7 +33,8 @@ class ModelArgs:
     rope_theta: float
     max_seq_len: int
     tied_embeddings: bool = False
-    rope_scaling: tuple[float, float, float, int] | None = None  # factor, low, high, original context length
+    # factor, low and high frequency factor, original context length of Llama-3.1's and 3.2's scaling
+    rope_scaling: tuple[float, float, float, int] | None = None
 
 def rope_angles(positions, args):
     """cos and sin of position · θ_i for every pair of features: (..., T) -> two of (..., T, 1, head_dim / 2).
@@ -45,8 +47,8 @@ def rope_angles(positions, args):
         factor, low, high, context = args.rope_scaling
         # turns made within the original context: few -> slow feature, stretched; many -> fast feature, kept
         turns = context * freqs / (2 * math.pi)
-        keep = ((turns - low) / (high - low)).clamp(0, 1)
-        freqs = freqs * (keep + (1 - keep) / factor)
+        kept_share = ((turns - low) / (high - low)).clamp(0, 1)
+        freqs = freqs * (kept_share + (1 - kept_share) / factor)
     angles = positions[..., None, None] * freqs  # (..., T, 1, head_dim / 2)
     return angles.cos(), angles.sin()
 
@@ -56,9 +58,15 @@ def rotate(x, cos, sin):
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2).type_as(x)
 
 def kv_cache(args, batch_size, max_len, like):
-    """Room for the keys and values of a batch: for each layer two of (B, n_kv_heads, max_len, head_dim)."""
+    """Room for the keys and values of a batch: per layer two tensors (B, n_kv_heads, max_len, head_dim)."""
     shape = (batch_size, args.n_kv_heads, max_len, args.head_dim)
     return [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(args.n_layers)]
+
+@dataclass
+class Step:
+    """New tokens of rows whose beginnings stand in the cache."""
+    positions: torch.Tensor  # (B, T), where in its row each new token stands
+    mask: torch.Tensor  # (B, 1, n_rep · T, places in use), True where a query may look
 
 def attend(q, k, v, **mask):
     if q.device.type == "cpu" and q.requires_grad:
@@ -74,25 +82,39 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, rope, kv, cached):
+    def forward(self, x, rope, kv=None, step=None):
+        """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; a `step` uses it."""
         B, T, _ = x.shape
         q = rotate(self.wq(x).view(B, T, self.n_heads, self.head_dim), *rope)
         k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
-        if cached is not None:
-            positions, mask = cached  # (B, T), (B, 1, n_rep · T, in_use)
-            rows, in_use = torch.arange(B, device=x.device)[:, None], mask.shape[-1]
-            kv[0][rows, :, positions], kv[1][rows, :, positions] = k, v
-            # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
-            # which is eight times slower here on a CPU.
-            q = q.view(B, T, self.n_kv_heads, -1, self.head_dim).permute(0, 2, 3, 1, 4)  # (B, kv, rep, T, hd)
-            y = attend(q.flatten(2, 3), kv[0][:, :, :in_use], kv[1][:, :, :in_use], attn_mask=mask)
-            return self.wo(y.view(q.shape).permute(0, 3, 1, 2, 4).reshape(B, T, -1).type_as(x))
+        if step is None:
+            y = self.attend_to_itself(q, k, v, kv)
+        else:
+            y = self.attend_to_cache(q, k, v, kv, step)
+        return self.wo(y.reshape(B, T, -1).type_as(x))
+
+    def attend_to_itself(self, q, k, v, kv):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, head_dim)
         if kv is not None:
-            kv[0][:, :, :T], kv[1][:, :, :T] = k, v
+            keys, values = kv
+            T = q.shape[2]
+            keys[:, :, :T] = k
+            values[:, :, :T] = v
         y = attend(q, k, v, is_causal=True, enable_gqa=True)
-        return self.wo(y.transpose(1, 2).reshape(B, T, -1).type_as(x))
+        return y.transpose(1, 2)  # (B, T, n_heads, head_dim)
+
+    def attend_to_cache(self, q, k, v, kv, step):
+        keys, values = kv
+        rows = torch.arange(len(q), device=q.device)[:, None]  # (B, 1), beside positions (B, T)
+        keys[rows, :, step.positions] = k
+        values[rows, :, step.positions] = v
+        in_use = step.mask.shape[-1]
+        # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
+        # which is eight times slower here on a CPU.
+        q = q.unflatten(2, (self.n_kv_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, n_kv, n_rep, T, head_dim)
+        y = attend(q.flatten(2, 3), keys[:, :, :in_use], values[:, :, :in_use], attn_mask=step.mask)
+        return y.view(q.shape).permute(0, 3, 1, 2, 4)  # (B, T, n_kv, n_rep, head_dim)
 
 class FeedForward(nn.Module):
     def __init__(self, args):
@@ -112,8 +134,8 @@ class TransformerBlock(nn.Module):
         self.attention_norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.ffn_norm = nn.RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, rope, kv, cached):
-        x = x + self.attention(self.attention_norm(x), rope, kv, cached)
+    def forward(self, x, rope, kv, step):
+        x = x + self.attention(self.attention_norm(x), rope, kv, step)
         return x + self.feed_forward(self.ffn_norm(x))
 
 class Transformer(nn.Module):
@@ -125,45 +147,72 @@ class Transformer(nn.Module):
         self.norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
 
-    def hidden(self, tokens, cache=None, positions=None, in_use=None):
-        """Tokens (B, T) -> the last layer's normed features (B, T, dim); fills `cache` if given.
+    def hidden(self, tokens, cache=None):
+        """Whole rows of tokens (B, T) -> normed features of the last layer (B, T, dim); fills `cache`."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.through_layers(tokens, rope_angles(positions, self.args), cache, step=None)
 
-        Without `positions` the tokens are whole rows, from position 0 on. With `positions` (B,) a row's
-        begin there and see its cache up to themselves; the cache's first `in_use` places are looked at.
+    def hidden_after_cache(self, tokens, cache, starts, in_use):
+        """Tokens (B, T) that continue `cache`, row i at position starts[i] -> (B, T, dim); adds them to it.
+
+        A token sees its own row up to itself; only the first `in_use` places of the cache are looked at.
         """
-        x = self.tok_embeddings(tokens)  # (B, T, dim)
-        cached = None
-        if positions is None:
-            rope = rope_angles(torch.arange(tokens.shape[1], device=tokens.device), self.args)
-        else:
-            positions = positions[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
-            rope = rope_angles(positions, self.args)
-            seen = torch.arange(in_use, device=tokens.device) <= positions[..., None]  # (B, T, in_use)
-            cached = positions, seen.repeat(1, self.args.n_heads // self.args.n_kv_heads, 1)[:, None]
-        for i, layer in enumerate(self.layers):
-            x = layer(x, rope, cache and cache[i], cached)
-        return self.norm(x)
+        positions = starts[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
+        seen = torch.arange(in_use, device=tokens.device) <= positions[..., None]  # (B, T, in_use)
+        n_rep = self.args.n_heads // self.args.n_kv_heads
+        step = Step(positions, mask=seen.repeat(1, n_rep, 1)[:, None])  # (B, 1, n_rep · T, in_use)
+        return self.through_layers(tokens, rope_angles(positions, self.args), cache, step)
 
-    def read(self, tokens, shared, cache=None):
-        """`hidden` of whole rows (B, T) but for their first `shared` tokens -> (B, T − shared, dim). Those,
-        the same in all rows, are computed once, gradient included (not if rows have a z each)."""
-        if not shared:
+    def hidden_sharing_prefix(self, tokens, prefix_length, cache=None):
+        """`hidden` of whole rows (B, T) behind their first `prefix_length` tokens, which are the same in all
+        rows and computed once, gradient included -> (B, T − prefix_length, dim). Not if rows have a z each.
+        """
+        if prefix_length == 0:
             return self.hidden(tokens, cache)
-        cache = cache or kv_cache(self.args, *tokens.shape, self.tok_embeddings.weight)
-        self.hidden(tokens[:1, :shared], [(k[:1], v[:1]) for k, v in cache])
-        for k, v in cache:
-            k[1:, :, :shared], v[1:, :, :shared] = k[:1, :, :shared], v[:1, :, :shared]
-        start = torch.full((len(tokens),), shared, device=tokens.device)
-        return self.hidden(tokens[:, shared:], cache, start, tokens.shape[1])
+        if cache is None:
+            cache = kv_cache(self.args, *tokens.shape, self.tok_embeddings.weight)
+        first_row = [(keys[:1], values[:1]) for keys, values in cache]
+        self.hidden(tokens[:1, :prefix_length], first_row)
+        for keys, values in cache:
+            keys[1:, :, :prefix_length] = keys[:1, :, :prefix_length]
+            values[1:, :, :prefix_length] = values[:1, :, :prefix_length]
+        starts = torch.full((len(tokens),), prefix_length, device=tokens.device)
+        return self.hidden_after_cache(tokens[:, prefix_length:], cache, starts, in_use=tokens.shape[1])
+
+    def through_layers(self, tokens, rope, cache, step):
+        x = self.tok_embeddings(tokens)  # (B, T, dim)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, rope, None if cache is None else cache[i], step)
+        return self.norm(x)
 
     def logits(self, h):
         """(..., dim) -> (..., vocab_size); a tied model reads its embedding table backwards."""
-        return F.linear(h, (self.tok_embeddings if self.output is None else self.output).weight)
+        table = self.tok_embeddings if self.output is None else self.output
+        return F.linear(h, table.weight)
 
     def forward(self, tokens):
         return self.logits(self.hidden(tokens))  # (B, T, vocab_size)
 
 # -- sampling ------------------------------------------------------------------------------------------------
+
+@dataclass
+class Sampling:
+    """The distribution that tokens are drawn from. REINFORCE scores answers under the very same one."""
+    temperature: float = 0.0  # 0 takes the likeliest token
+    logit_bias: torch.Tensor | None = None  # (vocab_size,), added to all logits; −∞ forbids a token
+    generator: torch.Generator | None = None
+
+@dataclass
+class Stopping:
+    """When an answer ends: with one of stop_ids (then its last id), by is_finished(ids), or at the cap."""
+    max_new_tokens: int
+    stop_ids: Collection[int] = ()
+    is_finished: Callable[[list[int]], bool] | None = None
+    drop_finished: bool = True  # False: finished rows stay in the batch and are fed their last token
+
+    def ends(self, ids):
+        """Whether the answer `ids` is whole, as it is and not by the cap."""
+        return ids[-1] in self.stop_ids or (self.is_finished is not None and self.is_finished(ids))
 
 def pad(rows, device):
     """Lists of token ids -> one tensor (B, longest), padded on the right, and the lengths (B,)."""
@@ -171,74 +220,77 @@ def pad(rows, device):
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
     return tokens, torch.tensor([len(row) for row in rows], device=device)
 
-def beginning(prompts):
+def common_prefix_length(prompts):
     """How many first tokens all prompts have in common, not counting the last token of any."""
     return min(len(commonprefix(prompts)), *(len(prompt) - 1 for prompt in prompts))
 
-def sample(logits, temperature, generator):
+def draw(logits, sampling):
     """One token a row and its log-probability under the distribution it was drawn from.
 
     (B, vocab_size) float32 -> (B,), (B,). Temperature 0 takes the likeliest and reports it at temperature 1.
     Inverting the cumulative sum with one uniform a row is forty times faster on a CPU than torch.multinomial.
     """
-    logp = F.log_softmax(logits / (temperature or 1.0), dim=-1)
-    if temperature == 0:
+    if sampling.logit_bias is not None:
+        logits = logits + sampling.logit_bias
+    logp = F.log_softmax(logits / (sampling.temperature or 1.0), dim=-1)
+    if sampling.temperature == 0:
         ids = logp.argmax(dim=-1, keepdim=True)
     else:
         cdf = logp.exp().cumsum(dim=-1)
-        u = torch.rand(len(logp), 1, generator=generator, device=logp.device)
+        u = torch.rand(len(logp), 1, generator=sampling.generator, device=logp.device)
         # below the total even after rounding: a token of probability 0 is never drawn
         below = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
         ids = torch.searchsorted(cdf, u * below, right=True)
     return ids[:, 0], logp.gather(1, ids)[:, 0]
 
 @torch.no_grad()
-def generate(model, prompts, *, max_new_tokens, stop_ids, temperature, generator=None, logit_bias=None,
-             is_finished=lambda ids: False, on_token=lambda row, token: None, drop_finished=True,
-             on_keep=lambda rows: None, share=False):
+def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None):
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
-    A row ends with the first of `stop_ids` (its last id), when `is_finished(ids)` says so, or at
-    max_new_tokens. logit_bias (vocab_size,) is added to all logits. `on_token(row, id)` sees each new token.
-    Finished rows leave once they are an eighth of the batch, after `on_keep(indices of those that stay)`;
-    without drop_finished they stay and are fed their last token. With `share`, what all prompts begin with is
-    read once (not if rows have a z each). Raises ValueError for a prompt that is empty or too long.
+    on_token(row, id) sees each new token. Finished rows leave once they are an eighth of the batch.
+    select_rows belongs to rows that have a z each (`svf.using` gives it): it is called with the indices of
+    the rows that stay, and the prompts' common prefix is then read in every row and not once for all.
+    Raises ValueError for a prompt that is empty, or too long for the model.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
     table = model.tok_embeddings.weight
     tokens, positions = pad(prompts, table.device)
-    longest, most = tokens.shape[1], model.args.max_seq_len
-    if longest + max_new_tokens > most:
-        raise ValueError(f"{longest} + {max_new_tokens} tokens do not fit the model's {most}")
-    cache = kv_cache(model.args, len(prompts), longest + max_new_tokens, table)
-    shared = beginning(prompts) if share else 0
-    h = model.read(tokens, shared, cache)
-    h = h[torch.arange(len(prompts), device=table.device), positions - shared - 1]  # (B, dim)
+    longest = tokens.shape[1]
+    if longest + stopping.max_new_tokens > model.args.max_seq_len:
+        raise ValueError(f"{longest} prompt tokens and {stopping.max_new_tokens} new ones do not fit "
+                         f"the model's {model.args.max_seq_len}")
+    cache = kv_cache(model.args, len(prompts), longest + stopping.max_new_tokens, table)
+    prefix_length = common_prefix_length(prompts) if select_rows is None else 0
+    h = model.hidden_sharing_prefix(tokens, prefix_length, cache)
+    h = h[torch.arange(len(prompts), device=table.device), positions - prefix_length - 1]  # (B, dim)
 
-    ids, logprobs = [[] for _ in prompts], [[] for _ in prompts]
-    rows, open_rows = list(range(len(prompts))), set(range(len(prompts)))
-    for step in range(max_new_tokens):
-        logits = model.logits(h).float()  # (B, vocab_size)
-        if logit_bias is not None:
-            logits = logits + logit_bias
-        new, logp = sample(logits, temperature, generator)
-        for row, token, lp in zip(rows, new.tolist(), logp.tolist()):
-            if row in open_rows:
-                ids[row].append(token)
-                logprobs[row].append(lp)
-                on_token(row, token)
-                if token in stop_ids or is_finished(ids[row]):
-                    open_rows.remove(row)
-        if not open_rows or step + 1 == max_new_tokens:
+    ids = [[] for _ in prompts]
+    logprobs = [[] for _ in prompts]
+    in_batch = list(range(len(prompts)))  # the prompts that are rows of the batch, finished ones among them
+    unfinished = set(in_batch)
+    for step in range(stopping.max_new_tokens):
+        new, logp = draw(model.logits(h).float(), sampling)
+        for i, token, lp in zip(in_batch, new.tolist(), logp.tolist()):
+            if i not in unfinished:
+                continue
+            ids[i].append(token)
+            logprobs[i].append(lp)
+            if on_token is not None:
+                on_token(i, token)
+            if stopping.ends(ids[i]):
+                unfinished.remove(i)
+        if not unfinished or step + 1 == stopping.max_new_tokens:
             break
-        if drop_finished and len(open_rows) <= 7 / 8 * len(rows):
-            keep = torch.tensor([i for i, row in enumerate(rows) if row in open_rows], device=table.device)
-            on_keep(keep)
-            for i, (k, v) in enumerate(cache):
-                cache[i] = k[keep], v[keep]
-            rows, positions = [row for row in rows if row in open_rows], positions[keep]
-        new = torch.tensor([[ids[row][-1]] for row in rows], device=table.device)  # (B, 1)
-        h = model.hidden(new, cache, positions, in_use=longest + step + 1)[:, 0]
+        if stopping.drop_finished and len(unfinished) <= 7 / 8 * len(in_batch):
+            staying = [row for row, i in enumerate(in_batch) if i in unfinished]
+            rows = torch.tensor(staying, device=table.device)
+            if select_rows is not None:
+                select_rows(rows)
+            cache = [(keys[rows], values[rows]) for keys, values in cache]
+            positions = positions[rows]
+            in_batch = [i for i in in_batch if i in unfinished]
+        last = torch.tensor([[ids[i][-1]] for i in in_batch], device=table.device)  # (B, 1)
+        h = model.hidden_after_cache(last, cache, positions, in_use=longest + step + 1)[:, 0]
         positions = positions + 1
     return ids, logprobs

@@ -2,67 +2,89 @@
 
     J(z) = E[ log π_z(ŷ|x) · (r(ŷ, y) − b) ] − λ KL(π_z ‖ π_1),     r ∈ {−1, +1}
 
-A step: merge z, sample answers, score them, follow the gradient. Where we differ from the authors' code:
+A step: sample answers, score them, follow the gradient. Where we differ from the authors' code:
 1. Answers are sampled, not greedy: the gradient is an expectation over π_z.
-2. The loss scores the sampled ids, end of turn included, under the weights and temperature that drew
-   them; nothing is tokenized again. log π and KL are sums over an answer, means over the batch.
+2. The loss scores the sampled ids, end of turn included, under the weights and temperature that drew them.
+   Their text is not tokenized again: it may come back as other ids, which the policy never sampled.
+   log π and KL are sums over an answer, means over the batch.
 3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
-   position, without the gradient through the positions visited. π_1 is the same model at z = 1.
-4. b is the batch mean. E[∇ log π] = 0, so all it does to the expected gradient is a factor 1 − 1/B, a row's
-   own share. Without it, at 10 % right, nine answers in ten push their tokens down and drown the tenth.
+   position. It leaves out how z changes which positions are visited. π_1 is the same model at z = 1.
+4. A problem gets several answers, and b is the mean reward of the *other* answers to the same problem (leave
+   one out; Kool, van Hoof and Welling 2019). It does not depend on the answer it is subtracted from, and
+   E[∇ log π] = 0, so the expected gradient is that of equation 1. Without b, at 10 % right, nine answers in
+   ten push their tokens down and drown the tenth; with it, a problem that is answered all right or all
+   wrong says nothing.
 """
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
-from model import beginning, generate, pad
-from svf import ones, using
+from model import Sampling, Stopping, common_prefix_length, generate, pad
+
+# -- answers and their rewards -------------------------------------------------------------------------------
 
 @dataclass
 class Answer:
-    prompt: list  # token ids
-    ids: list  # sampled token ids, the end of the turn included
-    logprobs: list  # of each of them
+    prompt: list[int]  # token ids
+    ids: list[int]  # sampled token ids, the end of the turn included
+    logprobs: list[float]  # of each of them
     text: str
     r: int  # +1 or −1
     finished: bool  # ended before the task's cap
 
-def rollout(model, tokenizer, task, problems, **how):
-    """list[Problem] -> list[Answer]: prompt, generate(**how), score. One cut off at the cap earns −1."""
-    prompts = []
-    for p in problems:
-        system = task.system if p.system is None else p.system
-        turns = [{"role": "system", "content": system}] if system else []
-        prompts.append(tokenizer.chat([*turns, {"role": "user", "content": p.prompt}], p.prefill))
+def chat_ids(tokenizer, task, problem):
+    """The problem as the model reads it: system prompt, question, and the opening of the answer."""
+    system = task.system if problem.system is None else problem.system
+    turns = [{"role": "user", "content": problem.prompt}]
+    if system:
+        turns.insert(0, {"role": "system", "content": system})
+    return tokenizer.chat(turns, problem.prefill)
+
+def stopping_of(task, tokenizer):
+    """What ends an answer to a problem of the task: the model's end of turn, or the task's own stop text."""
 
     def is_finished(ids):
-        # the last four tokens: a stop like ``` may be cut into several
-        return task.max_new_tokens == 1 or bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
+        if task.max_new_tokens == 1:
+            return True
+        # the last four tokens: a stop text like ``` may be cut into several
+        return bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
 
-    answers, logprobs = generate(model, prompts, max_new_tokens=task.max_new_tokens,
-                                 stop_ids=tokenizer.stop_ids, is_finished=is_finished, **how)
-    texts = [tokenizer.decode(ids) for ids in answers]
-    finished = [ids[-1] in tokenizer.stop_ids or is_finished(ids) for ids in answers]
-    rewards = [r if f else -1 for r, f in zip(task.score(problems, texts), finished)]
-    return [Answer(*row) for row in zip(prompts, answers, logprobs, texts, rewards, finished)]
+    return Stopping(task.max_new_tokens, tokenizer.stop_ids, is_finished)
+
+def rollout(model, tokenizer, task, problems, sampling, select_rows=None, on_token=None):
+    """list[Problem] -> list[Answer], one to each. An answer that is cut off at the task's cap earns −1."""
+    prompts = [chat_ids(tokenizer, task, problem) for problem in problems]
+    stopping = stopping_of(task, tokenizer)
+    ids, logprobs = generate(model, prompts, stopping, sampling, on_token, select_rows)
+    texts = [tokenizer.decode(row) for row in ids]
+    answers = []
+    for i, r in enumerate(task.score(problems, texts)):
+        finished = stopping.ends(ids[i])
+        answers.append(Answer(prompts[i], ids[i], logprobs[i], texts[i], r if finished else -1, finished))
+    return answers
 
 def accuracy(answers):
     """Share of answers that earned +1, and its standard error √(p (1 − p) / n)."""
     p = sum(a.r > 0 for a in answers) / len(answers)
     return p, math.sqrt(p * (1 - p) / len(answers))
 
-def answer_logprobs(model, answers, temperature, logit_bias=None):
+# -- the gradient of equation 1 ------------------------------------------------------------------------------
+
+def answer_logprobs(model, answers, sampling):
     """log π over the vocabulary where an answer token is predicted: (N, vocab_size) float32 for the N answer
     tokens, answer by answer, and the row (N,) of each."""
+    # the last token of a row predicts nothing that is scored
     tokens, _ = pad([(a.prompt + a.ids)[:-1] for a in answers], model.tok_embeddings.weight.device)
-    shared = beginning([a.prompt for a in answers])
+    prefix_length = common_prefix_length([a.prompt for a in answers])
     where = [(row, len(a.prompt) - 1 + t) for row, a in enumerate(answers) for t in range(len(a.ids))]
     rows, columns = torch.tensor(where, device=tokens.device).T
-    logits = model.logits(model.read(tokens, shared)[rows, columns - shared]).float()
-    logits = logits if logit_bias is None else logits + logit_bias
-    return F.log_softmax(logits / temperature, dim=-1), rows
+    h = model.hidden_sharing_prefix(tokens, prefix_length)  # (B, T − prefix_length, dim)
+    logits = model.logits(h[rows, columns - prefix_length]).float()  # (N, vocab_size)
+    if sampling.logit_bias is not None:
+        logits = logits + sampling.logit_bias
+    return F.log_softmax(logits / sampling.temperature, dim=-1), rows
 
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
     """−J, and the sum of the KLs, from log π (N, V), ids and rows (N,), r − b (B,), λ, log π_1 (N, V)."""
@@ -74,64 +96,141 @@ def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
     kl = (logp.exp() * torch.where(logp > -torch.inf, logp - ref_logp, 0.0)).sum()
     return loss + lam * kl, kl.detach()
 
-def accumulate_gradient(model, answers, *, temperature, lam, micro_batch, logit_bias=None):
-    """−dJ/dz of all answers into z.grad, within `using(model, z)` -> mean KL of an answer."""
-    n, baseline, kl_sum = len(answers), sum(a.r for a in answers) / len(answers), 0.0
-    answers = sorted(answers, key=lambda a: len(a.prompt) + len(a.ids))  # like lengths: little padding
-    for start in range(0, n, micro_batch):
-        part, ref_logp = answers[start:start + micro_batch], None
+def leave_one_out(rewards, group):
+    """r − b of each answer; b is the mean of the others in its group: `group` neighbours, of one problem.
+
+    [1, −1, −1, −1], 4  ->  [2, −2/3, −2/3, −2/3]
+    """
+    advantages = []
+    for start in range(0, len(rewards), group):
+        of_problem = rewards[start:start + group]
+        advantages += [r - (sum(of_problem) - r) / (group - 1) for r in of_problem]
+    return advantages
+
+def accumulate_gradient(model, adapter, answers, advantages, sampling, settings):
+    """−dJ/dz of all answers into z.grad, within `adapter.using(model, z)` -> mean KL of an answer."""
+    n, lam = len(answers), settings.lam
+    rows = list(range(n))
+    if lam == 0:
+        rows = [i for i in rows if advantages[i] != 0]  # the others add nothing
+    rows.sort(key=lambda i: len(answers[i].prompt) + len(answers[i].ids))  # like lengths: little padding
+    kl_sum = 0.0
+    for start in range(0, len(rows), settings.micro_batch):
+        in_batch = rows[start:start + settings.micro_batch]
+        batch = [answers[i] for i in in_batch]
+        ref_logp = None
         if lam > 0:
-            with torch.no_grad(), using(model, {}):
-                ref_logp, _ = answer_logprobs(model, part, temperature, logit_bias)
-        logp, rows = answer_logprobs(model, part, temperature, logit_bias)
-        ids = torch.tensor([token for a in part for token in a.ids], device=logp.device)
-        advantages = torch.tensor([(a.r - baseline) / n for a in part], device=logp.device)
-        loss, kl = policy_loss(logp, ids, rows, advantages, lam / n, ref_logp)
+            with torch.no_grad(), adapter.using(model, {}):
+                ref_logp, _ = answer_logprobs(model, batch, sampling)
+        logp, row_of_token = answer_logprobs(model, batch, sampling)
+        ids = torch.tensor([token for a in batch for token in a.ids], device=logp.device)
+        share = torch.tensor([advantages[i] / n for i in in_batch], device=logp.device)
+        loss, kl = policy_loss(logp, ids, row_of_token, share, lam / n, ref_logp)
         loss.backward()
         kl_sum += kl.item()
     return kl_sum / n
 
-def train_expert(model, tokenizer, task, state, *, steps, rollouts, lr, temperature, lam, micro_batch, seed,
-                 validate, eval_every, patience, logit_bias=None, on_token=lambda row, token: None,
-                 on_step=lambda state, metrics: None):
-    """REINFORCE on z from `state` ({} begins at 1) to `steps`; the best by validate(z) is state["best"].
+# -- training ------------------------------------------------------------------------------------------------
 
-    Draws depend on (seed, step) alone and `state` holds the rest: going on from a saved one ends, on a CPU
-    bit for bit, where an unbroken run does. `patience` validations without a better one end it early.
+@dataclass
+class Settings:
+    steps: int  # updates of z
+    rollouts: int  # sampled answers per step
+    group: int  # of them, answers to the same problem
+    micro_batch: int  # answers in one forward and backward pass
+    lr: float
+    lam: float  # λ of the KL
+    seed: int
+    eval_every: int  # steps between validations
+    patience: int  # validations without a better one before training stops
+
+@dataclass
+class Learner:
+    """Who learns what: a model under an adapter (svf or another), by the rewards of a task."""
+    model: torch.nn.Module
+    tokenizer: object
+    adapter: object  # a module with `start` and `using`
+    task: object
+    sampling: Sampling  # of the rollouts; its temperature is above 0
+    settings: Settings
+
+    def sample_step(self, step, on_token):
+        """The answers of a step. They depend on z and (seed, step) alone, so a resumed run repeats them."""
+        draw = self.settings.seed * 1_000_003 + step
+        generator = torch.Generator(self.model.tok_embeddings.weight.device).manual_seed(draw)
+        problems = self.task.problems("train", self.settings.rollouts // self.settings.group, draw)
+        problems = [problem for problem in problems for _ in range(self.settings.group)]
+        sampling = replace(self.sampling, generator=generator)
+        return rollout(self.model, self.tokenizer, self.task, problems, sampling, on_token=on_token)
+
+def learning_rate(settings, step):
+    """Cosine decay from lr at step 1 to almost 0 at the last."""
+    return settings.lr * (1 + math.cos(math.pi * (step - 1) / settings.steps)) / 2
+
+def distance(z, start):
+    """Root of the mean square change of all numbers in z since `start`."""
+    changes = [(z[name].detach() - start[name]).flatten() for name in z]
+    return torch.cat(changes).square().mean().sqrt().item()
+
+def warning_of(answers, advantages):
+    """The usual reasons why a step teaches nothing, or the wrong thing, in a few words; "" if all is well."""
+    if not any(advantages):
+        return "nothing to learn: all answers to a problem earn the same (task too hard or too easy?)"
+    finished = sum(a.finished for a in answers) / len(answers)
+    if finished < 0.2:
+        return "most answers run into the cap, which earns -1 (prompt without a form, or z too far?)"
+    return ""
+
+def reinforce(learner, z, optimizer, step, on_token):
+    """One update of z -> what there is to say about the step."""
+    settings = learner.settings
+    optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
+    with learner.adapter.using(learner.model, z):
+        answers = learner.sample_step(step, on_token)
+        advantages = leave_one_out([a.r for a in answers], settings.group)
+        kl = accumulate_gradient(learner.model, learner.adapter, answers, advantages, learner.sampling,
+                                 settings)
+    warning = warning_of(answers, advantages)
+    grad_norm = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()
+    optimizer.step()
+    optimizer.zero_grad()
+    metrics = {"right": accuracy(answers)[0],
+               "finished": sum(a.finished for a in answers) / len(answers),
+               "tokens": sum(len(a.ids) for a in answers) / len(answers),
+               "grad_norm": grad_norm,
+               "z_change": distance(z, learner.adapter.start(learner.model))}
+    if settings.lam > 0:
+        metrics["kl"] = kl
+    if warning:
+        metrics["warning"] = warning
+    if not math.isfinite(metrics["z_change"]):
+        raise ValueError(f"step {step} brought a z that is not finite; lower --lr")
+    return metrics
+
+def train_expert(learner, state, validate, on_token=None):
+    """REINFORCE from `state` ({} begins at the base model); yields the metrics of step 0, 1, … to the last.
+
+    `state` is updated before each yield and holds all that a run needs to go on: saved and handed in again it
+    ends, on a CPU bit for bit, where an unbroken run does. validate(z) -> accuracy, z = {} being the base
+    model; the best z is state["best"]. `patience` validations without a better one end training early.
     """
-    z = {name: v.clone().requires_grad_() for name, v in state.get("z", ones(model)).items()}
-    optimizer = torch.optim.AdamW(z.values(), lr=lr, weight_decay=0.0)  # decay pulls to 0; the base is at 1
+    settings = learner.settings
+    begin = state["z"] if state else learner.adapter.start(learner.model)
+    z = {name: v.clone().requires_grad_() for name, v in begin.items()}
+    # AdamW's decay would pull z to 0, and the base model is at 1
+    optimizer = torch.optim.AdamW(z.values(), lr=settings.lr, weight_decay=0.0)
     if state:
         optimizer.load_state_dict(state["optimizer"])
-    for step in range(state.get("step", -1) + 1, steps + 1):
+    for step in range(state.get("step", -1) + 1, settings.steps + 1):
         metrics = {"step": step}
         if step > 0:
-            if step - 1 - state["best_step"] >= patience * eval_every:
-                break
-            optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
-            draw = seed * 1_000_003 + step
-            generator = torch.Generator(model.tok_embeddings.weight.device).manual_seed(draw)
-            with using(model, z):
-                answers = rollout(model, tokenizer, task, task.problems("train", rollouts, draw),
-                                  generator=generator, temperature=temperature, logit_bias=logit_bias,
-                                  on_token=on_token, share=True)
-                kl = accumulate_gradient(model, answers, temperature=temperature, lam=lam,
-                                         micro_batch=micro_batch, logit_bias=logit_bias)
-            grad_norm = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()
-            optimizer.step()
-            optimizer.zero_grad()
-            flat = torch.cat([v.detach() for v in z.values()])
-            if not (flat.abs() >= 1e-3).all():  # NaN fails, too
-                raise ValueError(f"step {step} brought a z within 0.001 of 0, where dz is 0/0; lower --lr")
-            metrics |= {"right": accuracy(answers)[0], "grad_norm": grad_norm,
-                        "finished": sum(a.finished for a in answers) / len(answers),
-                        "tokens": sum(len(a.ids) for a in answers) / len(answers),
-                        "z_change": (flat - 1).square().mean().sqrt().item()} | ({"kl": kl} if lam else {})
+            if step - 1 - state["best_step"] >= settings.patience * settings.eval_every:
+                return
+            metrics |= reinforce(learner, z, optimizer, step, on_token)
         now = {name: v.detach().clone() for name, v in z.items()}
         state.update(step=step, z=now, optimizer=optimizer.state_dict())
-        if step % eval_every == 0 or step == steps:
-            p = metrics["val_accuracy"] = validate(now)
-            if p > state.get("best_accuracy", -1.0):
-                state.update(best=now, best_step=step, best_accuracy=p)
-        on_step(state, metrics)
-    return state
+        if step % settings.eval_every == 0 or step == settings.steps:
+            metrics["val_accuracy"] = validate(now if step > 0 else {})
+            if metrics["val_accuracy"] > state.get("best_accuracy", -1.0):
+                state.update(best=now, best_step=step, best_accuracy=metrics["val_accuracy"])
+        yield metrics

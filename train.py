@@ -1,144 +1,253 @@
-"""Learn one SVF expert by REINFORCE and show what it is worth on problems it has not seen.
+"""Learn one expert by REINFORCE and show what it is worth on problems it has not seen.
 
 The main job: load a model (the default one is fetched), decompose it, train z on a task, keep the best z of
 the validations, and compare it with the base model on `heldout` problems (of the training templates) and on
-`test` problems (of unseen ones). A run writes one folder: the expert, log.jsonl, and the state --resume goes
-on from.
+`test` problems (of unseen ones). A run writes one folder: the expert, log.jsonl, and the state from which
+--resume goes on.
 
+    python train.py --task math --quick       # a first look in a few minutes
     python train.py --task math
+    python train.py --task questions.jsonl    # your own questions (tasks/jsonl.py says what a row is)
 """
 import json
 import shlex
 import sys
 import time
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 import adapt
-import tasks
-from checkpoint import DEFAULT_MODEL, load_experts, save_whole
-from cli import (TEST_SEED, answer_all, append, bar, machine, open_model, parse_flags, peak_memory, pick_device,
-                 report, run, show)
-from rl import accuracy, rollout, train_expert
-from svf import using
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_all, append, bar, flag,
+                    kept_or_answered, load_adapter, machine, open_model, parse_flags, peak_memory,
+                    pick_device, report, run_main, show)
+from formats.default_model import DEFAULT_MODEL
+from formats.experts import load_experts, save_whole
+from model import Sampling
+from rl import Learner, Settings, accuracy, rollout, train_expert
+from tasks import get_task
+from tasks.dispatch import dispatch_task
 
-EVAL_EVERY = 5  # steps between validations
+EVAL_EVERY = 4  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
-N_VAL = 128  # problems of the `val` split, the same each time; they choose the best z
-N_TEST = 256  # problems of each split in the final comparison; they choose nothing
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
          "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
-         "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}"}  # what a step's line shows
+         "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}", "warning": "{}"}  # in a step's line
 
 @dataclass
 class Config:
-    task: str = "math"  # math, code, reasoning, dispatch; with --data also gsm8k, mbpp, arc_easy, mawps
-    model: str = DEFAULT_MODEL  # a Meta or Hugging Face folder, a .gguf file, or the default model by name
-    data: str = ""  # folder of the real data sets' jsonl files
-    experts: str = "experts"  # folder of the experts that dispatch chooses among
-    out: str = ""  # folder to write to; empty: out/TASK-SEED
-    modules: str = "all"  # which linears get a z: attn (wq wk wv wo), mlp (w1 w2 w3) or all
-    steps: int = 10  # updates of z
-    rollouts: int = 64  # sampled answers a step, each to its own problem
-    micro_batch: int = 16  # answers in one forward and backward pass; fewer need less memory
-    lr: float = 4e-3  # twice the paper's, for a tenth of its updates
-    temperature: float = 0.7  # of rollouts and loss alike
-    kl: float = 0.0  # λ; above 0 the gradient of a step costs a third more
-    seed: int = 0  # of everything random
-    device: str = ""  # cuda, mps or cpu; empty: the first of these that is there
-    dtype: str = ""  # bfloat16 or float32; empty: bfloat16 where it is native
-    resume: bool = False  # go on from the state in the output folder
+    task: str = flag("math", "math, code, reasoning, dispatch, a jsonl file of your own questions; with "
+                             "--data also gsm8k, mbpp, arc_easy, mawps")
+    quick: bool = flag(False, "a first look: 4 steps, 32 problems to validate and 64 to compare")
+    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    data: str = flag("", DATA_HELP)
+    experts: str = flag("experts", "folder of the experts that dispatch chooses among")
+    out: str = flag("", "folder to write to; empty: out/TASK-SEED")
+    adapter: str = flag("svf", "what is learned: svf, or the name of an adapter file of your own")
+    modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3) or all")
+    steps: int = flag(12, "updates of z")
+    rollouts: int = flag(64, "sampled answers per step")
+    group: int = flag(4, "of them, answers to the same problem, which are compared with each other")
+    micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
+    lr: float = flag(4e-3, "learning rate, twice the paper's for a tenth of its updates")
+    temperature: float = flag(0.7, "of rollouts and loss alike")
+    kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more")
+    max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
+    n_val: int = flag(128, "problems that choose the best z, the same each time")
+    n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
+    seed: int = flag(0, "of everything random")
+    device: str = flag("", DEVICE_HELP)
+    dtype: str = flag("", DTYPE_HELP)
+    resume: bool = flag(False, "go on from the state in the output folder")
 
-def saved_run(folder, config):
-    """What a run left there to go on from, {} for a new run. Raises ValueError where the flags do not fit."""
+def read_config():
+    """The flags, checked, with --quick and the output folder filled in."""
+    config = parse_flags(Config, __doc__)
+    if config.temperature <= 0:
+        raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE")
+    if config.kl < 0:
+        raise ValueError("--kl must be at least 0")
+    if config.rollouts % config.group or config.group < 2:
+        raise ValueError(f"--group {config.group} must be at least 2 and divide --rollouts {config.rollouts}")
+    if config.quick:
+        config = replace(config, steps=4, n_val=32, n_test=64)
+    if not config.out:
+        name = f"{Path(config.task).stem}-{config.seed}"
+        config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
+    print(json.dumps(asdict(config), ensure_ascii=False))
+    return config
+
+# -- a run's folder ------------------------------------------------------------------------------------------
+
+@dataclass
+class Run:
+    """The folder of a run: its log, and the state that --resume goes on from."""
+    config: Config
+    folder: Path
+    state: dict  # as rl.train_expert keeps it; {} for a new run
+    logged: int  # bytes of the log that belong to the state
+
+    @property
+    def log(self):
+        return self.folder / "log.jsonl"
+
+    def start_log(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "a") as file:  # a step that was logged but not saved is done again
+            file.truncate(min(self.logged, self.log.stat().st_size))
+
+    def save_step(self, metrics):
+        append(self.log, metrics)
+        beside = self.folder / "state.part"
+        torch.save({"state": self.state, "config": asdict(self.config),
+                    "logged": self.log.stat().st_size}, beside)
+        beside.replace(self.folder / "state.pt")
+
+def open_run(config):
+    """A new run, or what an earlier one left to go on from. Raises ValueError where the flags do not fit."""
+    folder = Path(config.out)
     path = folder / "state.pt"
-    if config.resume != path.exists():
-        raise ValueError(f"there is nothing to resume in {folder}; leave out --resume" if config.resume else
-                         f"{folder} holds a run already; go on with --resume, or choose another --out")
+    if path.exists() and not config.resume:
+        raise ValueError(f"{folder} holds a run already; go on with --resume, or choose another --out")
+    if config.resume and not path.exists():
+        raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
     if not config.resume:
-        return {}
-    saved = torch.load(path, weights_only=True, map_location=pick_device(config.device, config.dtype)[0])
-    for key, value in vars(config).items():
+        return Run(config, folder, state={}, logged=0)
+    device, _ = pick_device(config.device, config.dtype)
+    saved = torch.load(path, weights_only=True, map_location=device)
+    for key, value in asdict(config).items():
         if key != "resume" and saved["config"].get(key) != value:
             raise ValueError(f"{folder} began with {key} = {saved['config'].get(key)!r}; keep the flags")
-    return saved
+    print(f"going on after step {saved['state']['step']}")
+    return Run(config, folder, saved["state"], saved["logged"])
+
+# -- what learns, and what from ------------------------------------------------------------------------------
+
+def training_task(config):
+    """The task, or None for dispatch, whose task depends on the experts. Raises ValueError for one that is
+    only for evaluation."""
+    if config.task == "dispatch":
+        return None
+    task = get_task(config.task, config.data, config.max_new_tokens)
+    if "train" not in task.splits:
+        raise ValueError(f"--task {config.task} is only for evaluation; train on another")
+    return task
+
+def make_learner(config, task):
+    adapter = load_adapter(config.adapter)
+    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype, adapter)
+    sampling = Sampling(config.temperature)
+    if task is None:
+        categories = adapt.categories_of(load_experts(Path(config.experts), model))
+        task = dispatch_task(categories, config.data)
+        sampling.logit_bias = adapt.calibrated_bias(model, tokenizer, categories)
+    if task.runs_programs:
+        print("note: this task runs programs that the model wrote, in limited child processes "
+              "(tasks/sandbox.py)")
+    settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group,
+                        micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
+                        eval_every=EVAL_EVERY, patience=PATIENCE)
+    return Learner(model, tokenizer, adapter, task, sampling, settings)
+
+def greedy_answers(learner, z, problems, desc):
+    """Answers at temperature 0 under z; {} is the base model, whose answers are kept between runs."""
+    greedy = replace(learner.sampling, temperature=0.0)
+
+    def answer(indices):
+        batch = [problems[i] for i in indices]
+        return rollout(learner.model, learner.tokenizer, learner.task, batch, greedy)
+
+    def answer_them():
+        with learner.adapter.using(learner.model, z):
+            return answer_all(answer, problems, desc)
+
+    # the dispatcher's logit bias is not part of the model, so its base answers are not kept
+    if z or learner.sampling.logit_bias is not None:
+        return answer_them()
+    return kept_or_answered(answer_them, learner.model, learner.task, problems)
+
+# -- the steps of main ---------------------------------------------------------------------------------------
+
+def train(run, learner):
+    """All steps, each logged, saved and shown in a line. The best z is run.state["best"]."""
+    val_problems = learner.task.problems("val", run.config.n_val, TEST_SEED)
+
+    def validate(z):
+        return accuracy(greedy_answers(learner, z, val_problems, "validation"))[0]
+
+    with bar(desc="rollout", unit="token") as tokens:
+
+        def count_token(row, token):
+            tokens.update()
+
+        clock = time.time()
+        for metrics in train_expert(learner, run.state, validate, count_token):
+            metrics["seconds"] = round(time.time() - clock, 1)
+            clock = time.time()
+            run.save_step(metrics)
+            tokens.reset()
+            shown = [text.format(metrics[key]) for key, text in SHOWN.items() if key in metrics]
+            tqdm.write(" | ".join([f"step {metrics['step']:3d}/{run.config.steps}", *shown]))
+    print(f"best in validation: step {run.state['best_step']}, "
+          f"{100 * run.state['best_accuracy']:.1f} % of {len(val_problems)}\n")
+
+def save_expert(run, learner, example):
+    """The best z as a file that says what it is -> its path."""
+    task, model = learner.task, learner.model
+    path = run.folder / f"{task.name}.safetensors"
+    save_whole(path, run.state["best"], {
+        "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
+        "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task,
+        "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
+        "step": run.state["best_step"], "val_accuracy": run.state["best_accuracy"],
+        "val_n": run.config.n_val, "command": command()})
+    return path
+
+def compare(run, learner):
+    """Base and expert on problems that neither training nor validation has seen."""
+    for split in learner.task.splits:
+        if split in ("train", "val"):
+            continue
+        problems = learner.task.problems(split, run.config.n_test, TEST_SEED)
+        rows = {}
+        for row, z in (("base", {}), ("expert", run.state["best"])):
+            rows[row] = greedy_answers(learner, z, problems, f"{row}, {split}")
+            report(run.log, learner.task.name, split, row, problems, rows[row])
+    show(problems, rows)
+
+def command():
+    return shlex.join(["python", *sys.argv])
+
+def say_what_is_next(run, learner, expert, example):
+    config = run.config
+    file, experts = shlex.quote(str(expert)), shlex.quote(config.experts)
+    request = shlex.quote(example.splitlines()[-1].removeprefix("Request: "))
+    on_model = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
+    print(f"\nwrote {expert} and {run.log}. Next:")
+    if config.task == "dispatch":
+        print(f"  cp {file} {experts}")
+        print(f"  python sample.py --adapt classifier --experts {experts}{on_model} {request}")
+    elif config.adapter == "svf":
+        print(f"  python sample.py --expert {file} --compare{on_model} {request}")
+    print(f"  python plot.py {shlex.quote(str(run.folder))}")
 
 def main():
-    config = parse_flags(Config, __doc__)
-    folder, started = Path(config.out or f"out/{config.task}-{config.seed}"), time.time()
-    print(json.dumps(vars(config)))
-    if config.temperature <= 0 or config.kl < 0:
-        raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE; --kl at least 0")
-    saved, kind, logit_bias = saved_run(folder, config), "task", None
-    task = tasks.get_task(config.task, config.data) if config.task != "dispatch" else None
-    if task and "train" not in task.splits:
-        raise ValueError(f"--task {task.name} is only for evaluation; train on another")
-    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype)
-    if task is None:
-        options = adapt.dispatch_options(*load_experts(Path(config.experts), model))
-        task, kind = tasks.dispatch_task(options, config.data), "dispatch"
-        logit_bias = adapt.calibrated_bias(model, tokenizer, options)
-    if task.stop:
-        print("note: this task runs programs that the model wrote, in limited child processes (sandbox.py)")
-    folder.mkdir(parents=True, exist_ok=True)
-    log, state = folder / "log.jsonl", saved.get("state", {})
-    with open(log, "a") as file:  # a step that was logged but not saved is done again
-        file.truncate(min(saved.get("logged", 0), log.stat().st_size))
-    if state:
-        print(f"going on after step {state['step']}")
-
-    def greedy(z, problems, desc):
-        answer = partial(rollout, model, tokenizer, task, temperature=0, logit_bias=logit_bias, share=True)
-        with using(model, z):
-            return answer_all(answer, problems, batch_size=config.rollouts, desc=desc)
-
-    val_problems, clock = task.problems("val", N_VAL, TEST_SEED), time.time()
-    tokens = bar(desc="rollout", unit="token")
-
-    def on_step(state, metrics):
-        nonlocal clock
-        metrics["seconds"], clock = round(time.time() - clock, 1), time.time()
-        append(log, metrics)
-        torch.save({"state": state, "config": vars(config), "logged": log.stat().st_size}, folder / "part")
-        (folder / "part").rename(folder / "state.pt")
-        tokens.reset()
-        shown = [text.format(metrics[key]) for key, text in SHOWN.items() if key in metrics]
-        tqdm.write(" | ".join([f"step {metrics['step']:3d}/{config.steps}", *shown]))
-
-    train_expert(model, tokenizer, task, state, steps=config.steps, rollouts=config.rollouts, lr=config.lr,
-                 temperature=config.temperature, lam=config.kl, micro_batch=config.micro_batch,
-                 seed=config.seed, validate=lambda z: accuracy(greedy(z, val_problems, "validation"))[0],
-                 eval_every=EVAL_EVERY, patience=PATIENCE, logit_bias=logit_bias, on_step=on_step,
-                 on_token=lambda row, token: tokens.update())
-    tokens.close()
-
-    path, example = folder / f"{task.name}.safetensors", task.problems("train", 1, config.seed)[0].prompt
-    save_whole(path, state["best"], {
-        "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": task.name,
-        "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
-        "step": state["best_step"], "val_accuracy": state["best_accuracy"], "val_n": len(val_problems),
-        "command": shlex.join(["python", *sys.argv])})
-    print(f"best in validation: step {state['best_step']}, "
-          f"{100 * state['best_accuracy']:.1f} % of {len(val_problems)}\n")
-
-    for split in task.splits[2:]:
-        problems, rows = task.problems(split, N_TEST, TEST_SEED), {}
-        for row, z in (("base", {}), ("expert", state["best"])):
-            rows[row] = greedy(z, problems, f"{row}, {split}")
-            report(log, task.name, split, row, problems, rows[row])
-    show(problems, rows)
-    file, experts = shlex.quote(str(path)), shlex.quote(config.experts)
-    use = f"cp {file} {experts}; python sample.py --adapt classifier --experts {experts}" \
-        if kind == "dispatch" else f"python sample.py --expert {file}"
-    use += f" --model {shlex.quote(model.name)}" if model.name != DEFAULT_MODEL else ""
-    append(log, {"command": shlex.join(["python", *sys.argv]), "seconds": round(time.time() - started),
-                 "peak_bytes": peak_memory(model.tok_embeddings.weight.device), "machine": machine(model)})
-    print(f"\nwrote {path} and {log} in {time.time() - started:.0f} s. Next:\n"
-          f"  {use} {shlex.quote(example.splitlines()[-1].removeprefix('Request: '))}")
+    started = time.time()
+    config = read_config()
+    run = open_run(config)
+    learner = make_learner(config, training_task(config))
+    run.start_log()
+    train(run, learner)
+    example = learner.task.problems("train", 1, config.seed)[0].prompt
+    expert = save_expert(run, learner, example)
+    compare(run, learner)
+    seconds = round(time.time() - started)
+    append(run.log, {"command": command(), "seconds": seconds, "machine": machine(learner.model),
+                     "peak_bytes": peak_memory(learner.model.tok_embeddings.weight.device)})
+    print(f"\n{seconds} s in all")
+    say_what_is_next(run, learner, expert, example)
 
 if __name__ == "__main__":
-    run(main)
+    run_main(main)

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from checkpoint import DEFAULT_MODEL, load  # noqa: E402
+from formats.default_model import DEFAULT_MODEL  # noqa: E402
+from formats.load import load  # noqa: E402
 from model import ModelArgs, Transformer  # noqa: E402
-from svf import MODULES, wrap  # noqa: E402
+from svf import MODULES, start, wrap  # noqa: E402
 
 PARAMS = {"dim": 48, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "vocab_size": 512, "multiple_of": 16,
           "norm_eps": 1e-5, "rope_theta": 10000.0}
@@ -62,7 +63,9 @@ def data():
 
 def random_z(model, seed=0, rows=None, size=0.1):
     """A z near 1 for every wrapped weight, (r,) or (rows, 1, r)."""
-    from svf import ones
     generator = torch.Generator().manual_seed(seed)
-    shape = (lambda v: v.shape) if rows is None else (lambda v: (rows, 1, len(v)))
-    return {name: 1 + size * torch.randn(shape(v), generator=generator) for name, v in ones(model).items()}
+    z = {}
+    for name, one in start(model).items():
+        shape = one.shape if rows is None else (rows, 1, len(one))
+        z[name] = 1 + size * torch.randn(shape, generator=generator)
+    return z

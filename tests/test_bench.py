@@ -11,8 +11,11 @@ import pytest
 import torch
 from conftest import ARGS, PARAMS, random_state, random_z, write_meta
 
-import checkpoint
 from bench import Config, kept_bytes, memory_plan, read_args
+from formats.experts import KeptBases
+from formats.load import load
+from formats.meta import meta_args
+from model import Transformer
 from svf import MODULES, SVFLinear, decompose, using, wrap, wrapped
 
 ROOT = Path(__file__).parent.parent
@@ -59,19 +62,19 @@ def test_the_plan_counts_what_autograd_keeps_in_a_block(tiny):
 
 def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model, _ = checkpoint.load(tiny_folder, "cpu")
+    model, _ = load(tiny_folder, "cpu")
     made = []
 
     def counted(W):
         made.append(W)
         return decompose(W)
-    wrap(model, MODULES["all"], basis_of=checkpoint.kept_bases(model.fingerprint, counted))
+    wrap(model, MODULES["all"], basis_of=KeptBases(model.fingerprint, counted))
     assert len(made) == 14
     files = sorted(tmp_path.rglob("*.safetensors"))
     files[3].unlink()
     files[8].rename(files[8].with_name(files[8].name + ".part"))  # what an interruption in mid-write leaves
-    again, _ = checkpoint.load(tiny_folder, "cpu")
-    wrap(again, MODULES["all"], basis_of=checkpoint.kept_bases(again.fingerprint, counted))
+    again, _ = load(tiny_folder, "cpu")
+    wrap(again, MODULES["all"], basis_of=KeptBases(again.fingerprint, counted))
     assert len(made) == 16
     for name, module in wrapped(again).items():
         assert torch.equal(module.basis, wrapped(model)[name].basis)
@@ -79,18 +82,20 @@ def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, mon
 DECOMPOSE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import checkpoint, svf
-model, _ = checkpoint.load(sys.argv[2], "cpu")
+import svf
+from formats.experts import KeptBases
+from formats.load import load
+model, _ = load(sys.argv[2], "cpu")
 def one(W):
     print("made", flush=True)
     return svf.decompose(W)
-svf.wrap(model, svf.MODULES["all"], basis_of=checkpoint.kept_bases(model.fingerprint, one))
+svf.wrap(model, svf.MODULES["all"], basis_of=KeptBases(model.fingerprint, one))
 """
 
 def test_a_killed_decomposition_goes_on_where_it_was_bit_for_bit(tmp_path):
     # large enough that the kill falls in the middle
     params = {**PARAMS, "dim": 192, "n_layers": 4}
-    args = checkpoint.meta_args(write_meta(tmp_path / "model", [{}], params) / "params.json")
+    args = meta_args(write_meta(tmp_path / "model", [{}], params) / "params.json")
     write_meta(tmp_path / "model", [random_state(args=args)], params)
 
     def start(cache):
@@ -112,7 +117,8 @@ def test_a_killed_decomposition_goes_on_where_it_was_bit_for_bit(tmp_path):
 LOAD = """
 import sys, threading, time
 sys.path.insert(0, sys.argv[1])
-import torch, checkpoint
+import torch
+from formats.load import load
 def anonymous():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
@@ -125,7 +131,7 @@ for dtype in (None, torch.float32):
     start, peak, done = anonymous(), 0, False
     thread = threading.Thread(target=watch)
     thread.start()
-    model, _ = checkpoint.load(sys.argv[2], "cpu", dtype)
+    model, _ = load(sys.argv[2], "cpu", dtype)
     done = True
     thread.join()
     print(peak / sum(p.numel() * p.element_size() for p in model.parameters()))
@@ -137,9 +143,9 @@ def test_loading_two_gigabytes_peaks_at_most_a_fifth_above_the_weights(tmp_path)
     if not Path("/proc/self/status").exists():
         pytest.skip("anonymous memory is read from /proc")
     params = {**PARAMS, "dim": 2048, "n_layers": 20, "n_heads": 16, "n_kv_heads": 16, "multiple_of": 256}
-    args = checkpoint.meta_args(write_meta(tmp_path / "large", [{}], params) / "params.json")
+    args = meta_args(write_meta(tmp_path / "large", [{}], params) / "params.json")
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in checkpoint.Transformer(args).state_dict().items()}
+        shapes = {key: value.shape for key, value in Transformer(args).state_dict().items()}
     axis = {"wo": 1, "w2": 1}
     half = {key: s if len(s) == 1 else [n // 2 if i == axis.get(key.split(".")[-2], 0) else n
                                         for i, n in enumerate(s)] for key, s in shapes.items()}

@@ -5,27 +5,30 @@ import pytest
 import torch
 from conftest import ARGS, random_z
 
-from model import beginning, generate, kv_cache, pad, rope_angles, sample
+from model import Sampling, Stopping, common_prefix_length, draw, generate, kv_cache, pad, rope_angles
 from svf import using, wrapped
 
 PROMPTS = [[5, 9, 200], [7], [300, 3, 8, 100, 41, 7, 6]]  # batch 3, ragged
+GREEDY = Sampling(temperature=0.0)
 
 def test_a_cached_generation_follows_the_uncached_forward(tiny):
     model, _ = tiny
-    ids, logprobs = generate(model, PROMPTS, max_new_tokens=9, stop_ids=(), temperature=0)
+    ids, logprobs = generate(model, PROMPTS, Stopping(9), GREEDY)
     for prompt, answer, logprob in zip(PROMPTS, ids, logprobs):
         logp = model(torch.tensor([prompt + answer]))[0].log_softmax(-1)[len(prompt) - 1:-1]
         assert logp.argmax(-1).tolist() == answer
         torch.testing.assert_close(logp.max(-1).values, torch.tensor(logprob), atol=1e-4, rtol=0)
 
-def test_a_beginning_read_once_for_all_rows_gives_the_same_answers(tiny):
+def test_a_prefix_read_once_for_all_rows_gives_the_same_answers(tiny):
     model, _ = tiny
     prompts = [[11, 12, 13, 14] + prompt for prompt in PROMPTS]
-    whole, logprobs = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0)
-    ids, again = generate(model, prompts, max_new_tokens=9, stop_ids=(), temperature=0, share=True)
-    assert ids == whole
-    torch.testing.assert_close(torch.tensor(again), torch.tensor(logprobs), atol=1e-4, rtol=0)
-    assert beginning(prompts) == 4 and beginning([[1, 2], [1, 2, 3]]) == 1 and beginning([[1, 2, 3]]) == 2
+    ids, logprobs = generate(model, prompts, Stopping(9), GREEDY)
+    for i, prompt in enumerate(prompts):
+        [alone], [logprobs_alone] = generate(model, [prompt], Stopping(9), GREEDY)
+        assert ids[i] == alone
+        torch.testing.assert_close(torch.tensor(logprobs[i]), torch.tensor(logprobs_alone), atol=1e-4, rtol=0)
+    assert common_prefix_length(prompts) == 4
+    assert common_prefix_length([[1, 2], [1, 2, 3]]) == 1 and common_prefix_length([[1, 2, 3]]) == 2
 
 def test_a_padded_batch_equals_its_rows_alone(tiny):
     model, _ = tiny
@@ -39,18 +42,25 @@ def test_later_tokens_do_not_change_earlier_logits(tiny):
     a, b = torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[1, 2, 3, 400, 500]])
     assert torch.equal(model(a)[:, :3], model(b)[:, :3])
 
+def up_to_stop(ids, stop):
+    """The ids up to and with the first of the stop ids."""
+    for i, token in enumerate(ids):
+        if token in stop:
+            return ids[:i + 1]
+    return ids
+
 def test_rows_that_finish_leave_and_the_others_do_not_notice(tiny):
     model, _ = tiny
-    plain, _ = generate(model, PROMPTS, max_new_tokens=12, stop_ids=(), temperature=0)
+    plain, _ = generate(model, PROMPTS, Stopping(12), GREEDY)
     stop = {plain[0][2]}  # row 0 stops early
-    wanted = [row[:next((i + 1 for i, t in enumerate(row) if t in stop), 12)] for row in plain]
-    for drop in (True, False):
-        kept = []
-        ids, _ = generate(model, PROMPTS, max_new_tokens=12, stop_ids=stop, temperature=0, drop_finished=drop,
-                          on_keep=kept.append)
-        assert ids == wanted and bool(kept) == drop
+    wanted = [up_to_stop(ids, stop) for ids in plain]
+    for drop_finished in (True, False):
+        selected = []
+        ids, _ = generate(model, PROMPTS, Stopping(12, stop, drop_finished=drop_finished), GREEDY,
+                          select_rows=selected.append)
+        assert ids == wanted and bool(selected) == drop_finished
     with pytest.raises(ValueError, match="do not fit"):
-        generate(model, PROMPTS, max_new_tokens=8192, stop_ids=(), temperature=0)
+        generate(model, PROMPTS, Stopping(8192), GREEDY)
 
 def test_each_row_keeps_its_own_z_when_others_leave(tiny):
     model, _ = tiny
@@ -58,26 +68,26 @@ def test_each_row_keeps_its_own_z_when_others_leave(tiny):
     alone = []
     for row, prompt in enumerate(PROMPTS):
         with using(model, {k: v[row, 0] for k, v in z.items()}):
-            alone.append(generate(model, [prompt], max_new_tokens=10, stop_ids=(), temperature=0)[0][0])
+            alone.append(generate(model, [prompt], Stopping(10), GREEDY)[0][0])
     stop = {alone[0][1]}
-    wanted = [row[:next((i + 1 for i, t in enumerate(row) if t in stop), 10)] for row in alone]
-    with using(model, z) as keep:
-        ids, _ = generate(model, PROMPTS, max_new_tokens=10, stop_ids=stop, temperature=0, on_keep=keep)
+    with using(model, z) as select_rows:
+        ids, _ = generate(model, PROMPTS, Stopping(10, stop), GREEDY, select_rows=select_rows)
         assert all(len(m.z) < len(PROMPTS) for m in wrapped(model).values())  # rows of z did leave
-    assert ids == wanted
+    assert ids == [up_to_stop(row, stop) for row in alone]
 
 def test_one_seed_gives_one_answer_and_another_seed_another(tiny):
     model, _ = tiny
 
-    def draw(seed):
-        return generate(model, PROMPTS, max_new_tokens=8, stop_ids=(), temperature=1.0,
-                        generator=torch.Generator().manual_seed(seed))[0]
-    assert draw(1) == draw(1) != draw(2)
+    def answers(seed):
+        sampling = Sampling(1.0, generator=torch.Generator().manual_seed(seed))
+        return generate(model, PROMPTS, Stopping(8), sampling)[0]
+    assert answers(1) == answers(1) != answers(2)
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_samples_follow_the_tempered_softmax(temperature):
     logits = torch.tensor([0.3, -1.0, 2.0, -torch.inf, 1.0])
-    ids, logp = sample(logits.expand(40_000, 5), temperature, torch.Generator().manual_seed(0))
+    sampling = Sampling(temperature, generator=torch.Generator().manual_seed(0))
+    ids, logp = draw(logits.expand(40_000, 5), sampling)
     p = (logits / temperature).softmax(-1)
     assert (ids.bincount(minlength=5) / 40_000 - p).abs().max() < 0.01
     assert not (ids == 3).any()  # −∞ is never drawn
@@ -103,4 +113,4 @@ def test_the_cache_holds_what_attention_needs_and_no_more():
 
 def test_an_empty_prompt_is_refused(tiny):
     with pytest.raises(ValueError, match="at least one token"):
-        generate(tiny[0], [[1], []], max_new_tokens=1, stop_ids=(), temperature=0)
+        generate(tiny[0], [[1], []], Stopping(1), GREEDY)

@@ -4,19 +4,30 @@ import torch
 import torch.nn.functional as F
 from conftest import random_z
 
-from rl import Answer, accumulate_gradient, answer_logprobs, policy_loss, rollout, train_expert
-from svf import ones, using, wrapped
-from tasks import Problem, Task
+import svf
+from model import Sampling
+from rl import (Answer, Learner, Settings, accumulate_gradient, answer_logprobs, leave_one_out, policy_loss,
+                rollout, train_expert, warning_of)
+from svf import start, using, wrapped
+from tasks.interface import Problem, Task
 
-def answers(rewards=(1, -1, 1), beginning=()):
+REWARDS = (1, -1, 1)
+
+def answers(prefix=()):
     prompts, ids = [[5, 9, 200], [7], [300, 3, 8, 100]], [[4, 4], [17, 3, 9, 250], [2]]
-    return [Answer([*beginning, *p], a, [], "", r, True) for p, a, r in zip(prompts, ids, rewards)]
+    return [Answer([*prefix, *p], a, [], "", r, True) for p, a, r in zip(prompts, ids, REWARDS)]
 
-def gradient(model, z, batch, **how):
+def settings(**changes):
+    return Settings(**{"steps": 25, "rollouts": 64, "group": 4, "micro_batch": 32, "lr": 3e-2, "lam": 0.0,
+                       "seed": 0, "eval_every": 100, "patience": 100} | changes)
+
+def gradient(model, z, batch, lam, micro_batch=3, logit_bias=None, rewards=REWARDS):
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
+    advantages = leave_one_out(rewards, 3)
     with using(model, z):
-        kl = accumulate_gradient(model, batch, **{"temperature": 0.7, "lam": 0.0, "micro_batch": 3} | how)
-    return torch.cat([v.grad for v in z.values()]), kl
+        kl = accumulate_gradient(model, svf, batch, advantages, Sampling(0.7, logit_bias),
+                                 settings(lam=lam, micro_batch=micro_batch))
+    return torch.cat([torch.zeros_like(v) if v.grad is None else v.grad for v in z.values()]), kl
 
 def by_hand(model, z, batch, temperature, lam):
     """−J written out answer by answer, without padding, on dense weights W' that autograd sees through."""
@@ -27,40 +38,54 @@ def by_hand(model, z, batch, temperature, lam):
         wide = W.shape[0] <= W.shape[1]
         dense[f"{name}.linear.weight"] = basis * \
             z[name] @ basis.T @ W if wide else W @ basis * z[name] @ basis.T
-    mean, loss = sum(a.r for a in batch) / len(batch), 0.0
-    for a in batch:
+    loss = 0.0
+    for i, a in enumerate(batch):
+        others = [other.r for j, other in enumerate(batch) if j != i]
+        advantage = a.r - sum(others) / len(others)
         tokens = torch.tensor([a.prompt + a.ids])
         logp, ref = ((functional_call(model, weights,
                                       (tokens,))[0] / temperature).log_softmax(-1)[len(a.prompt) - 1:-1]
                      for weights in (dense, {}))
         chosen = logp[torch.arange(len(a.ids)), a.ids].sum()
-        loss += (-(a.r - mean) * chosen + lam * (logp.exp() * (logp - ref)).sum()) / len(batch)
+        loss += (-advantage * chosen + lam * (logp.exp() * (logp - ref)).sum()) / len(batch)
     return loss
 
-@pytest.mark.parametrize("beginning", [(), (11, 12, 13)])  # what all prompts share is computed once
+@pytest.mark.parametrize("prefix", [(), (11, 12, 13)])  # what all prompts share is computed once
 @pytest.mark.parametrize("lam", [0.0, 0.5])
-def test_the_gradient_is_that_of_equation_1(tiny, lam, beginning):
+def test_the_gradient_is_that_of_equation_1(tiny, lam, prefix):
     model, _ = tiny
-    z, batch = {n: v.requires_grad_() for n, v in random_z(model).items()}, answers(beginning=beginning)
-    flat, _ = gradient(model, {n: v.detach() for n, v in z.items()}, batch, temperature=0.7, lam=lam)
+    z, batch = {n: v.requires_grad_() for n, v in random_z(model).items()}, answers(prefix)
+    flat, _ = gradient(model, {n: v.detach() for n, v in z.items()}, batch, lam)
     by_hand(model, z, batch, 0.7, lam).backward()
     wanted = torch.cat([v.grad for v in z.values()])
     assert (flat - wanted).norm() < 1e-3 * wanted.norm()
 
 def test_padding_and_micro_batches_do_not_change_the_gradient(tiny):
     model, _ = tiny
-    whole, kl = gradient(model, random_z(model), answers(), lam=0.3)
-    rows, kl_rows = gradient(model, random_z(model), answers(), lam=0.3, micro_batch=1)
+    whole, kl = gradient(model, random_z(model), answers(), 0.3)
+    rows, kl_rows = gradient(model, random_z(model), answers(), 0.3, micro_batch=1)
     assert (whole - rows).abs().max() < 1e-4 * whole.abs().max()
     assert kl == pytest.approx(kl_rows, rel=1e-4)
 
+def test_the_baseline_of_an_answer_is_the_mean_of_the_others_to_its_problem():
+    assert leave_one_out([1, -1, -1, -1, 1, 1, 1, 1], 4) == pytest.approx([2, -2 / 3, -2 / 3, -2 / 3, 0, 0, 0, 0])
+
 def test_equal_rewards_teach_nothing_and_prompts_are_not_learned(tiny):
     model, _ = tiny
-    flat, _ = gradient(model, random_z(model), answers((1, 1, 1)))
-    assert flat.abs().max() == 0
-    _, rows = answer_logprobs(model, answers(), 1.0)
+    for lam in (0.0, 0.5):
+        silent, _ = gradient(model, start(model), answers(), lam, rewards=(1, 1, 1))
+        assert silent.abs().max() < 1e-6  # at z = 1 the KL is at its least
+    _, rows = answer_logprobs(model, answers(), Sampling(1.0))
     # one row of log π for each answer token, none for the prompts
     assert rows.tolist() == [0, 0, 1, 1, 1, 1, 2]
+
+def test_a_step_that_teaches_nothing_says_so():
+    batch = answers()
+    assert "nothing to learn" in warning_of(batch, [0.0, 0.0, 0.0])
+    assert warning_of(batch, [1.0, -1.0, 0.0]) == ""
+    for answer in batch:
+        answer.finished = False
+    assert "run into the cap" in warning_of(batch, [1.0, -1.0, 0.0])
 
 def test_kl_is_of_the_policy_to_the_base_and_not_the_reverse():
     p, q = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5]]).log()
@@ -72,47 +97,58 @@ def test_a_logit_bias_of_minus_infinity_leaves_kl_and_gradient_finite(tiny):
     model, _ = tiny
     bias = torch.full((512,), -torch.inf)
     bias[[4, 17, 3, 9, 250, 2]] = 0.5
-    flat, kl = gradient(model, random_z(model), answers(), lam=1.0, logit_bias=bias)
+    flat, kl = gradient(model, random_z(model), answers(), 1.0, logit_bias=bias)
     assert flat.isfinite().all() and flat.abs().max() > 0 and kl > 0
 
-def toy_task(cap=4):
-    """Right is an answer whose first byte is a vowel-like small code: something a random model does now and
-    then."""
-    def score(problems, texts):
-        return [1 if text and ord(text[0]) % 4 == 0 else -1 for text in texts]
-    return Task("toy", "", "", "", cap, lambda split, n,
-                seed: [Problem(f"say {i}", "", "") for i in range(n)], score, stop="")
+def first_byte_is_a_multiple_of_four(problems, texts):
+    return [1 if text and ord(text[0]) % 4 == 0 else -1 for text in texts]
+
+def some_problems(split, n, seed):
+    return [Problem(f"say {i}") for i in range(n)]
+
+def toy_task(max_new_tokens=4):
+    """Right is something that a random model does now and then."""
+    return Task("toy", "", "", "", max_new_tokens, some_problems, first_byte_is_a_multiple_of_four)
 
 def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
     model, tokenizer = tiny
     task = toy_task()
-    batch = rollout(model, tokenizer, task, task.problems("train", 40, 0), temperature=1.0,
-                    generator=torch.Generator().manual_seed(0))
+    sampling = Sampling(1.0, generator=torch.Generator().manual_seed(0))
+    batch = rollout(model, tokenizer, task, task.problems("train", 40, 0), sampling)
     assert any(task.score([None], [a.text]) == [1] and not a.finished for a in batch)
     assert all(a.r == -1 for a in batch if not a.finished)
     assert all(len(a.ids) == len(a.logprobs) for a in batch)
 
-HOW = dict(rollouts=64, lr=3e-2, temperature=1.0, lam=0.0, micro_batch=32, seed=0, validate=lambda z: 0.5,
-           eval_every=100, patience=100)
+def learner(tiny, **changes):
+    """Answers of one token, which always count as finished."""
+    return Learner(*tiny, svf, toy_task(1), Sampling(1.0), settings(**changes))
+
+def validate(z):
+    return 0.5
 
 def test_reinforce_raises_the_reward_of_a_toy_task(tiny):
-    right = []
-    train_expert(*tiny, toy_task(cap=1), {}, steps=25, **HOW,  # one token, which always counts as finished
-                 on_step=lambda state, metrics: right.append(metrics.get("right")))
+    right = [metrics.get("right") for metrics in train_expert(learner(tiny), {}, validate)]
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
 
 def test_going_on_from_a_saved_state_ends_bit_for_bit_the_same(tiny, tmp_path):
-    class Stop(Exception):
+    whole, stopped = {}, {}
+    for metrics in train_expert(learner(tiny, steps=6), whole, validate):
         pass
-
-    def stop_after_3(state, metrics):
+    for metrics in train_expert(learner(tiny, steps=6), stopped, validate):
         if metrics["step"] == 3:
-            torch.save(state, tmp_path / "state.pt")
-            raise Stop
-    model, tokenizer = tiny
-    whole = train_expert(model, tokenizer, toy_task(1), {}, steps=6, **HOW)
-    with pytest.raises(Stop):
-        train_expert(model, tokenizer, toy_task(1), {}, steps=6, on_step=stop_after_3, **HOW)
-    saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    again = train_expert(model, tokenizer, toy_task(1), saved, steps=6, **HOW)
-    assert all(torch.equal(whole["z"][n], again["z"][n]) for n in ones(model))
+            torch.save(stopped, tmp_path / "state.pt")
+            break
+    resumed = torch.load(tmp_path / "state.pt", weights_only=True)
+    steps = [metrics["step"] for metrics in train_expert(learner(tiny, steps=6), resumed, validate)]
+    assert steps == [4, 5, 6]
+    assert all(torch.equal(whole["z"][n], resumed["z"][n]) for n in start(tiny[0]))
+
+def test_the_base_model_is_validated_as_the_base_model(tiny):
+    seen = []
+
+    def validate_and_note(z):
+        seen.append(z)
+        return 0.5
+    for _ in train_expert(learner(tiny, steps=1), {}, validate_and_note):
+        pass
+    assert seen[0] == {} and seen[1].keys() == start(tiny[0]).keys()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sandbox import Program, run, same
+from tasks.sandbox import Program, run, same
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are tested on Linux")
 TRAP = tempfile.mkdtemp() + "/hostile-file"

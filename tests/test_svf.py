@@ -4,8 +4,9 @@ import torch
 from conftest import random_state, random_z, write_meta
 from torch import nn
 
-from checkpoint import load, load_expert, save_whole
-from svf import MODULES, decompose, mix, ones, using, wrap, wrapped
+from formats.experts import load_expert, save_whole
+from formats.load import load
+from svf import MODULES, decompose, mix, start, using, wrap, wrapped
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
 
@@ -61,7 +62,7 @@ def test_z_of_ones_is_the_base_model_bit_for_bit(tiny, dtype):
     model = tiny[0].to(dtype)
     tokens = torch.randint(0, 512, (3, 7), generator=torch.Generator().manual_seed(0))
     base = model(tokens)
-    for z in (ones(model), {k: v.expand(3, 1, -1) for k, v in ones(model).items()}):
+    for z in (start(model), {k: v.expand(3, 1, -1) for k, v in start(model).items()}):
         with using(model, z):
             assert torch.equal(model(tokens), base)
 

@@ -5,10 +5,18 @@ import re
 
 import pytest
 
-from tasks import (COUSIN, FAMILIES, REAL, Problem, chosen_letter, dispatch_task, get_task, last_option,
-                   mentions_gold, numbers, requests)
+from tasks import cousins_of, family_tasks, get_task
+from tasks.code_problems import CODE, CODE_HARD
+from tasks.dispatch import Category, dispatch_task, requests
+from tasks.grading import chosen_letter, last_option, mentions_gold, numbers
+from tasks.interface import Problem
+from tasks.jsonl import FEWEST, split_of
+from tasks.math_problems import MATH, MATH_HARD
+from tasks.real_sets import REAL_SETS
+from tasks.reasoning_problems import REASONING, REASONING_HARD
 
-ALL = [*FAMILIES, *COUSIN.values()]
+ALL = [*family_tasks()]
+TEMPLATES = {"math": (MATH, MATH_HARD), "code": (CODE, CODE_HARD), "reasoning": (REASONING, REASONING_HARD)}
 
 @pytest.mark.parametrize("text, value", [
     ("so it is 2,125.", 2125), ("-10", -10), ("it costs $18.00", 18), ("20-10 = 10", 10), ("(3)-4", 4),
@@ -48,14 +56,15 @@ def test_splits_share_no_problem_and_a_seed_repeats(name):
     with pytest.raises(ValueError, match="no split"):
         task.problems("nonsense", 1, 0)
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", TEMPLATES)
 def test_a_family_has_templates_enough_and_its_cousin_others(name):
-    train, val, test = FAMILIES[name][3]
-    _, hard_val, hard_test = FAMILIES[name][4]
-    assert len(train) >= 12 and min(map(len, (val, test, hard_val, hard_test))) >= 4
-    texts = [template[:2] for part in (train, val, test, hard_val, hard_test) for template in part]
+    easy, hard = TEMPLATES[name]
+    assert len(easy["train"]) >= 12
+    assert min(map(len, (easy["val"], easy["test"], hard["val"], hard["test"]))) >= 4
+    texts = [template for templates in (easy, hard) for part in templates.values() for template in part]
     assert len(set(texts)) == len(texts)
     assert len({p.prompt for p in get_task(name).problems("train", 2000, 0)}) == 2000
+    assert cousins_of([name]) == [f"{name}_hard"]
 
 def mentions(p):
     words = "|".join(re.escape(o) for o in sorted(p.options, key=len, reverse=True))
@@ -105,8 +114,8 @@ def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
     assert mentions_gold(get_task("code").problems("val", 1, 0)[0], "") is None
 
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
-    options = [{"task": name, "example": "e"} for name in ("code", "math", "reasoning", "other")]
-    train = dispatch_task(options).problems("train", 400, 0)
+    categories = [Category(name, "e", name) for name in ("code", "math", "reasoning", "other")]
+    train = dispatch_task(categories).problems("train", 400, 0)
     assert collections.Counter(p.gold for p in train) == {
                                name: 100 for name in ("code", "math", "reasoning", "other")}
     asked = {p.prompt.rpartition("Request: ")[2] for p in train}
@@ -117,7 +126,7 @@ def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own()
     assert len(everyday["train"]) == 400
     assert not everyday["train"] & (everyday["val"] | everyday["heldout"] | everyday["test"])
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
     task = get_task(name, data)
     for split in task.splits:
@@ -125,7 +134,7 @@ def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
 
 def test_real_sets_have_the_papers_splits(data):
-    real = {name: get_task(name, data) for name in REAL}
+    real = {name: get_task(name, data) for name in REAL_SETS}
     sizes = {name: {split: len(task.problems(split, 10**6, 0)) for split in task.splits}
              for name, task in real.items()}
     assert sizes["gsm8k"] == {"train": 3736, "val": 3737, "test": 1319}
@@ -151,3 +160,49 @@ def test_a_program_that_is_equal_to_everything_scores_minus_one():
     problems = task.problems("val", 8, 0)
     lie = "\n    class E:\n        def __eq__(self, other): return True\n    return E()\n```"
     assert task.score(problems, [lie] * 8) == [-1] * 8
+
+# -- questions of the user's own -----------------------------------------------------------------------------
+
+def write_rows(path, rows, newline="\n"):
+    path.write_text(newline.join(json.dumps(row) for row in rows) + newline, encoding="utf-8")
+    return str(path)
+
+def test_a_file_of_ones_own_is_graded_by_number_option_or_text(tmp_path):
+    rows = [{"question": "2 + 2?", "answer": 4}, {"question": "Ice?", "answer": "Cold", "options": ["cold", "hot"]},
+            {"question": "Capital of Peru?", "answer": "Lima", "system": "Be brief.", "prefill": "It is"}]
+    task = get_task(write_rows(tmp_path / "own.jsonl", rows), max_new_tokens=9)
+    problems = {p.prompt: p for p in task.problems("val", 9, 0)}
+    assert task.name == "own" and task.max_new_tokens == 9
+    assert problems["Capital of Peru?"].system == "Be brief." and problems["Capital of Peru?"].prefill == "It is"
+    for question, right, wrong in [("2 + 2?", "it is 4.0", "5"), ("Ice?", "COLD!", "cold, no: hot"),
+                                   ("Capital of Peru?", "  lima. ", "Lima, I think")]:
+        assert task.score([problems[question]] * 2, [right, wrong]) == [1, -1]
+
+def test_a_file_is_split_by_its_questions_and_keeps_its_splits_as_it_grows(tmp_path):
+    rows = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(200)]
+    parts = []
+    for n in (100, 200):
+        task = get_task(write_rows(tmp_path / "own.jsonl", rows[:n]))
+        parts.append({split: {p.prompt for p in task.problems(split, 999, 0)} for split in task.splits})
+    assert sum(len(part) for part in parts[0].values()) == 100
+    for split in ("train", "val", "test"):
+        assert parts[0][split] < parts[1][split] and len(parts[1][split]) >= FEWEST[split]
+        assert all(split_of(question) == split for question in parts[1][split])
+
+def test_few_rows_are_examples_and_a_bom_crlf_and_blank_lines_are_read(tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"question": "A?", "answer": "b"}\r\n\r\n{"question": "C?", "answer": "d"}\r\n')
+    task = get_task(str(path))
+    assert task.splits == ("val",) and len(task.problems("val", 9, 0)) == 2
+
+@pytest.mark.parametrize("row, named", [
+    ('{"question": "A?"}', "answer is None"), ('{"question": "A?", "answer": ""}', "must not be empty"),
+    ('{"question": "A?", "answer": "b", "options": ["c"]}', "not among the options"),
+    ('{"question": "A?", "answer": ["b"]}', "answer is"), ('["A?", "b"]', "no JSON object"),
+    ('{"question": "A?", "answer": "b", "hint": "c"}', "hint"), ("{", "JSONDecodeError")])
+def test_a_bad_row_of_ones_own_is_named_with_its_line(tmp_path, row, named):
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"question": "A?", "answer": "b"}\n' + row + "\n")
+    with pytest.raises(ValueError, match="line 2") as error:
+        get_task(str(path))
+    assert named in str(error.value)

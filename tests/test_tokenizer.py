@@ -3,10 +3,10 @@ token."""
 import json
 
 import pytest
-from test_checkpoint import tokenizer_json
+from test_formats import tokenizer_json
 
-from checkpoint import load
-from tokenizer import from_hf
+from formats.load import load
+from formats.tokenizer import from_hf
 
 TEXTS = ["", " ", "a", "Hello, world! 12,345.60", "  indented\n\tcode:\n        return 42\n",
          "naïve café — 東京 🙂", "x" * 5000, "<|im_end|>\n<|im_start|>system\n", "1 22 333", "it's we'll I'D"]

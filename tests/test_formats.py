@@ -1,4 +1,4 @@
-"""pytest tests/test_checkpoint.py: the same random model in every layout, and every wrong file in one
+"""pytest tests/test_formats.py: the same random model in every layout, and every wrong file in one
 sentence."""
 import json
 
@@ -7,7 +7,9 @@ import torch
 from conftest import ARGS, PARAMS, random_state, write_meta
 from safetensors.torch import save_file
 
-from checkpoint import load, meta_names, write_hf
+from formats.checkpoint import meta_names
+from formats.huggingface import write_hf
+from formats.load import load
 
 TOKENS = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1], [511, 3, 8, 2]])
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -1,0 +1,97 @@
+"""A model from disk, whatever its format, built without memory (meta device) and filled tensor by tensor.
+
+Weights are mapped from disk and go to their device one at a time. Loading is strict: a key, tensor,
+architecture or quantization that is not understood is an error that names it.
+
+    model, tokenizer = load("smollm2-135m", device="cpu", dtype=torch.float32)
+"""
+import hashlib
+from pathlib import Path
+
+import torch
+
+from formats.default_model import DEFAULT_MODEL, fetch_default
+from formats.gguf_file import read_gguf
+from formats.huggingface import read_hf
+from formats.meta import read_meta
+from model import Transformer
+
+def open_checkpoint(path):
+    """The Checkpoint at `path`, read by the reader of its format."""
+    if path.suffix == ".gguf" and path.is_file():
+        read = read_gguf
+    elif (path / "params.json").exists():
+        read = read_meta
+    elif (path / "config.json").exists():
+        read = read_hf
+    elif path.is_dir():
+        raise FileNotFoundError(f"the model {path} has neither params.json (Meta) nor config.json (Hugging "
+                                f"Face); name a folder, a .gguf file, or {DEFAULT_MODEL}")
+    else:
+        raise FileNotFoundError(
+            f"the model {path} does not exist; name a folder, a .gguf file, or {DEFAULT_MODEL}")
+    try:
+        return read(path)
+    except KeyError as error:
+        raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
+
+class Fingerprint:
+    """Tells one base model from another: SHA-256 over its shape and the first numbers of every linear."""
+
+    def __init__(self, args):
+        rope_scaling = args.rope_scaling and tuple(map(float, args.rope_scaling))
+        shape = (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim,
+                 args.vocab_size, args.norm_eps, float(args.rope_theta), rope_scaling)
+        self.digest = hashlib.sha256(repr(shape).encode())
+
+    def add(self, name, tensor):
+        """The tensor as it is in the file, before any cast."""
+        first = tensor.flatten()[:64].float()
+        self.digest.update(f"{name} {tuple(tensor.shape)}".encode() + first.numpy().tobytes())
+
+    def hexdigest(self):
+        return self.digest.hexdigest()
+
+def check_names(path, expected, found):
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    if missing:
+        raise ValueError(f"{path}: the tensor {missing[0]} is missing")
+    if unknown:
+        raise ValueError(f"{path}: the tensor {unknown[0]} is unknown")
+
+def check_tensor(path, name, tensor, shape):
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{path}: {name} is {tuple(tensor.shape)}, the configuration says {shape}")
+    if not tensor.is_floating_point() or tensor.element_size() < 2:
+        raise ValueError(f"{path}: {name} is {tensor.dtype}; quantized weights are not supported")
+
+def load(name, device, dtype=None, progress=iter):
+    """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
+
+    dtype None keeps the file's own (GGUF: float32), as wrapping needs. Raises ValueError or FileNotFoundError
+    with one sentence that names what is wrong. The model knows its `name`, `stop_ids` and `fingerprint`, and
+    the `file_dtype` that its linears were read in.
+    """
+    path = fetch_default() if str(name) == DEFAULT_MODEL else Path(name)
+    checkpoint = open_checkpoint(path)
+    if checkpoint.tokenizer.vocab_size > checkpoint.args.vocab_size:
+        raise ValueError(f"{path}: the tokenizer has {checkpoint.tokenizer.vocab_size} tokens, the model "
+                         f"only {checkpoint.args.vocab_size}")
+    with torch.device("meta"):
+        model = Transformer(checkpoint.args)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    check_names(path, shapes.keys(), checkpoint.tensors.keys())
+    fingerprint = Fingerprint(checkpoint.args)
+    state = {}
+    for key, shape in progress(shapes.items()):
+        tensor = checkpoint.tensors[key]()
+        check_tensor(path, key, tensor, shape)
+        if key.startswith("layers.") and len(shape) == 2:
+            fingerprint.add(key, tensor)
+            model.file_dtype = tensor.dtype
+        state[key] = tensor.to(device=device, dtype=dtype)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.name = str(name)
+    model.stop_ids = checkpoint.tokenizer.stop_ids
+    model.fingerprint = fingerprint.hexdigest()
+    return model.requires_grad_(False), checkpoint.tokenizer

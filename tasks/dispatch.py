@@ -1,0 +1,57 @@
+"""The question that both dispatchers ask: which expert does a request need? (Section 3.2, A and B.)
+
+One example request per category, then the request. The answer is the likeliest category name (adapt.py), so
+options come from the experts at hand and every answer is readable. "other" is the base model.
+"""
+import random
+from dataclasses import dataclass
+
+from tasks import get_task
+from tasks.everyday import EVERYDAY
+from tasks.grading import score_options
+from tasks.interface import Problem, Task
+
+CONTENT_FREE = ("N/A", "", "Hello.")  # requests that say nothing, for calibration
+
+@dataclass(frozen=True)
+class Category:
+    name: str
+    example: str  # a request
+    task: str  # where its requests come from: the name of a task, or a jsonl file
+
+OTHER = Category("other", "Write a short poem about the sea.", "other")
+
+def requests(task_name, split, n, seed, data=""):
+    """n prompts of a task, or everyday requests for "other"; a set without the split gives its test's."""
+    if task_name == OTHER.task:
+        problems = EVERYDAY.problems(split, n, seed)
+    else:
+        task = get_task(task_name, data)
+        problems = task.problems(split if split in task.splits else "test", n, seed)
+    return [problem.prompt for problem in problems]
+
+def dispatch_prompt(categories, request):
+    """What both dispatchers are asked: one example request per category, then the request."""
+    shown = [f"Request: {category.example}\nAnswer: {category.name}\n\n" for category in categories]
+    return "".join(shown) + f"Request: {request}"
+
+@dataclass(frozen=True)
+class DispatchProblems:
+    """Requests of all categories in equal shares; its `problems` is what Task.problems is made of."""
+    categories: list[Category]
+    data: str
+
+    def problems(self, split, n, seed):
+        names = tuple(category.name for category in self.categories)
+        share = -(-n // len(names))  # rounded up
+        found = []
+        for category in self.categories:
+            for request in requests(category.task, split, share, seed, self.data):
+                question = dispatch_prompt(self.categories, request)
+                found.append(Problem(question, "Answer:", category.name, names))
+        return random.Random(seed).sample(found, min(n, len(found)))
+
+def dispatch_task(categories, data=""):
+    """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
+    return Task(name="dispatch", description="which expert a request needs", system="", prefill="Answer:",
+                max_new_tokens=1, problems=DispatchProblems(categories, data).problems, score=score_options)

@@ -1,0 +1,55 @@
+"""What a task is: problems as text in, a score of +1 or −1 out. No tensors here."""
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class ProgramCheck:
+    """How a program is judged: one function is called, and what it returns is compared."""
+    entry: str  # the function to call
+    calls: list  # its arguments, one list per call
+    expected: list | None  # what the calls should return; None: what they return in `reference`
+    reference: str = ""  # a program that is right
+    after: str = ""  # program text to put behind the answer, and behind the reference
+    tolerance: float = 0.0  # of floats; 1e-6 relative at least
+
+@dataclass(frozen=True)
+class Problem:
+    prompt: str
+    prefill: str = ""  # opens the answer; scored texts are what follows it
+    gold: str = ""  # an answer text that scores +1
+    options: tuple[str, ...] = ()  # the candidates of a closed question
+    system: str | None = None  # instead of the task's own
+    check: ProgramCheck | None = None
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    description: str
+    system: str
+    prefill: str  # opens answers to requests that are not problems of the task
+    max_new_tokens: int  # for base and expert alike; an answer cut off there is wrong
+    problems: Callable  # (split, n, seed) -> list[Problem], at most n, the same for the same arguments
+    score: Callable  # (problems, texts) -> list of +1 or −1
+    splits: tuple[str, ...] = ("train", "val", "heldout", "test")
+    stop: str = ""  # an answer is over at this text
+    runs_programs: bool = False  # that the model wrote
+    cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it
+    instructions: tuple[str, ...] = ()  # lines for the prompt that tell the base model what form is wanted
+
+def random_for(task_name, splits, split, seed):
+    """The random numbers of a split. Raises ValueError for a split that the task does not have."""
+    if split not in splits:
+        raise ValueError(f"task {task_name} has no split {split!r}; it has {', '.join(splits)}")
+    return random.Random(f"{task_name} {split} {seed}")
+
+@dataclass(frozen=True)
+class Rows:
+    """Problems that stand in a file, by split; `problems` is what Task.problems is made of."""
+    task_name: str
+    by_split: dict[str, list[Problem]]
+
+    def problems(self, split, n, seed):
+        rng = random_for(self.task_name, tuple(self.by_split), split, seed)
+        rows = self.by_split[split]
+        return rng.sample(rows, min(n, len(rows)))

@@ -1,0 +1,107 @@
+"""Problems from a jsonl file: the rows of a real set, or questions of the user's own.
+
+    {"question": "What is the capital of Peru?", "answer": "Lima"}
+    {"question": "What is 3 + 4?", "answer": "7", "prefill": "Calculation:"}
+    {"question": "Is ice cold?", "answer": "yes", "options": ["yes", "no"], "system": "Answer the question."}
+
+A user's row is graded as an option if it has options, as a number if its answer is one, else as a text. A
+hash of the question says which split a row is in, so a file that grows keeps its splits.
+"""
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from tasks.grading import NUMBER, score_numbers, score_options, score_texts
+from tasks.interface import Problem, Rows, Task
+
+OWN_ROW = '{"question": "…", "answer": "…"} and, if you like, "options": ["…", …], "system", "prefill"'
+SYSTEM, PREFILL = "Answer the question.", "Answer:"  # where a row says nothing else
+FEWEST = {"train": 20, "val": 10, "test": 10}  # rows that training needs in each split
+
+def read_problems(path, problem_of, row_looks_like):
+    """problem_of(row) for each row of a jsonl file. Raises ValueError for a bad row: its line, and what a row
+    looks like. A byte order mark, CRLF and blank lines are allowed."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist; name a jsonl file in which a row is {row_looks_like}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    problems = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            problems.append(problem_of(json.loads(line)))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError) as error:
+            raise ValueError(
+                f"{path} line {number} cannot be read ({error!r}); a row is {row_looks_like}") from error
+    return problems
+
+def text_of(row, key, default=None):
+    """The text at `key`; a number is taken as its text. Raises ValueError for anything else, or if empty."""
+    value = row.get(key, default)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = f"{value:.10g}"
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {value!r}, not a text")
+    return value
+
+def own_problem(row):
+    """{"question", "answer", …} -> Problem. Raises ValueError, which names the key, for a bad row."""
+    if not isinstance(row, dict):
+        raise ValueError("it is no JSON object")
+    unknown = row.keys() - {"question", "answer", "options", "system", "prefill"}
+    if unknown:
+        raise ValueError(f"{min(unknown)} is not a key of a row")
+    question = text_of(row, "question").strip()
+    gold = text_of(row, "answer").strip()
+    if not question or not gold:
+        raise ValueError("question and answer must not be empty")
+    options = row.get("options", [])
+    if not isinstance(options, list):
+        raise ValueError(f"options is {options!r}, not a list of texts")
+    options = tuple(text_of({"option": option}, "option") for option in options)
+    if options and gold.lower() not in [option.lower() for option in options]:
+        raise ValueError(f"the answer {gold!r} is not among the options")
+    return Problem(question, text_of(row, "prefill", PREFILL), gold, options, text_of(row, "system", SYSTEM))
+
+def score_own(problems, texts):
+    """Each answer as its row asks: an option, a number or a text."""
+    rewards = []
+    for problem, text in zip(problems, texts):
+        if problem.options:
+            score = score_options
+        elif NUMBER.fullmatch(problem.gold):
+            score = score_numbers
+        else:
+            score = score_texts
+        rewards += score([problem], [text])
+    return rewards
+
+def split_of(question):
+    """train, val or test, 60 : 20 : 20, by a hash of the question."""
+    tenth = sha256(question.encode()).digest()[0] * 10 // 256
+    if tenth < 6:
+        return "train"
+    return "val" if tenth < 8 else "test"
+
+def own_task(path, max_new_tokens):
+    """The Task of a user's jsonl file. With too few rows to train on, all are examples, in the split `val`.
+
+    Raises FileNotFoundError or ValueError for a file or row that cannot be read.
+    """
+    path = Path(path)
+    problems = read_problems(path, own_problem, OWN_ROW)
+    if not problems:
+        raise ValueError(f"{path} has no rows; a row is {OWN_ROW}")
+    by_split = {"train": [], "val": [], "test": []}
+    for problem in {problem.prompt: problem for problem in problems}.values():
+        by_split[split_of(problem.prompt)].append(problem)
+    if any(len(by_split[split]) < fewest for split, fewest in FEWEST.items()):
+        by_split = {"val": problems}
+    first = problems[0]
+    return Task(name=path.stem, description=f"questions like those of {path.name}", system=first.system,
+                prefill=first.prefill, max_new_tokens=max_new_tokens, score=score_own,
+                problems=Rows(path.stem, by_split).problems, splits=tuple(by_split))

@@ -1,0 +1,146 @@
+"""The family `reasoning`: closed questions on words, orders, numbers and dates; its cousin `reasoning_hard`.
+
+No rule like "take the first candidate" or "always yes" is right more often than chance (tests/test_tasks.py).
+"""
+from dataclasses import dataclass, replace
+
+from tasks.generated import NAMES, OBJECTS, Generator, fill, templates, words
+from tasks.grading import score_options
+from tasks.interface import Problem, Task
+
+@dataclass(frozen=True)
+class ClosedQuestion:
+    question: str
+    answer: str  # a formula for the right candidate; without candidates, for whether the answer is yes
+    candidates: str = ""  # formulas with commas between
+
+KIND_WORDS = """
+animal: dog cat horse cow sheep goat rabbit | lion tiger bear fox | wolf camel zebra monkey
+fruit: apple banana orange grape pear lemon cherry | mango peach plum kiwi | melon papaya apricot fig
+vehicle: car bus train bicycle truck boat | tram taxi scooter wagon | ferry van helicopter canoe
+garment: shirt hat coat sock shoe scarf | dress jacket glove belt | sweater skirt boot tie
+tool: hammer saw drill wrench shovel axe | rake pliers ladder file | chisel screwdriver spade crowbar
+instrument: piano guitar violin drum flute trumpet | harp cello banjo horn | clarinet organ tuba oboe
+drink: water milk tea coffee juice | cocoa lemonade cider punch | soda wine beer smoothie
+colour: red blue green yellow black white | purple pink brown gold | gray violet crimson turquoise
+"""
+KINDS = {}  # {kind: {part: words of that kind}}
+for line in KIND_WORDS.strip().splitlines():
+    kind_of_line, its_words = line.split(": ")
+    KINDS[kind_of_line] = words(its_words)
+OPPOSITES = words("hot-cold big-small fast-slow old-young happy-sad light-dark up-down hard-soft | "
+                  "early-late rich-poor loud-quiet full-empty | "
+                  "strong-weak deep-shallow near-far clean-dirty wide-narrow")
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
+
+REASONING = templates(ClosedQuestion, """
+Which word does not belong with the others: => strays[0] => strays[0], *alike[:3]
+Which of these is a kind of {kind}: => alike[0] => alike[0], *strays[:2]
+Which number is larger: => max(x, y) => x, y
+Which number is the smallest: => min(x, y, z) => x, y, z
+{tell('is taller than', 'is shorter than', A, B, C)} Who is the {'tallest' if coin else 'shortest'}, \
+=> A if coin else C => A, B, C
+{tell('finished before', 'finished after', A, B, C)} Who finished {'first' if coin else 'last'}, \
+=> A if coin else C => A, B, C
+{A} is {x} years old. {B} is {y} years old. Who is older, => A if x > y else B => A, B
+{A} has {x} {o}. {B} has {y}. {C} has {z}. Who has the most {o}, => max((x, A), (y, B), (z, C))[1] => A, B, C
+What comes next after {x}, {x + k}, {x + 2 * k}, {x + 3 * k}: \
+=> x + 4 * k => x + 4 * k, x + 5 * k, x + 4 * k + 1
+Today is {day[0]}. Which day is it tomorrow: => day[1] => day[1], day[3], day[6]
+Which month comes after {month[0]}: => month[1] => month[1], month[4], month[11]
+What is the opposite of {pair[0][0]}: => pair[0][1] => pair[0][1], pair[1][0], pair[2][1]
+Which name comes first in the alphabet: => min(A, B, C) => A, B, C
+Is {x} greater than {y}? => x > y
+Is the word {alike[0]} the name of a kind of {kind if coin else other}? => coin
+
+What kind of thing is a {alike[0]}: => kind => kind, other, third
+Which of these numbers is even: => 2 * x => 2 * x, 2 * y + 1
+Today is {day[1]}. Which day was it yesterday: => day[0] => day[0], day[2], day[5]
+{A} lives north of {B}. {B} lives north of {C}. Does {A if coin else C} live north of {C if coin else A}? \
+=> coin
+
+The bag of {A} weighs {x} pounds. The bag of {B} weighs {y} pounds. Whose bag is heavier, \
+=> A if x > y else B => A, B
+{tell('sits left of', 'sits right of', A, B, C)} Who sits furthest {'left' if coin else 'right'}, \
+=> A if coin else C => A, B, C
+Three of these words are of one kind. Which one is of another: => strays[0] => strays[0], *alike[:3]
+The numbers go down: {x + 4 * k}, {x + 3 * k}, {x + 2 * k}, {x + k}. The next one is: \
+=> x => x, x - 1, x + 5 * k
+{A} has {x} {o} and {B} has {y}. Does {A} have more {o} than {B}? => x > y
+Which word means the reverse of {pair[0][0]}: => pair[0][1] => pair[0][1], pair[1][0], pair[2][1]
+""")
+
+REASONING_HARD = templates(ClosedQuestion, parts=("val", "test"), text="""
+{tell('is richer than', 'is poorer than', A, B, C, D)} Who is the {'richest' if coin else 'poorest'}, \
+=> A if coin else D => A, B, C, D
+Only one of these words is the name of a kind of {kind}: => alike[0] => alike[0], *strays
+Today is {day[0]}. Which day is it in three days: => day[3] => day[3], day[1], day[5]
+Which of these numbers is the greatest: => max(x, y, z, w, v) => x, y, z, w, v
+
+{tell('is older than', 'is younger than', A, B, C, D)} Who is the {'oldest' if coin else 'youngest'}, \
+=> A if coin else D => A, B, C, D
+{A} ran {x} miles, {B} {y}, {C} {z} and {D} {w}. Who ran the furthest, \
+=> max((x, A), (y, B), (z, C), (w, D))[1] => A, B, C, D
+It was {day[0]} two days ago. Which day is it today: => day[2] => day[2], day[1], day[4]
+One of these words is unlike all the others. Which one: => strays[0] => strays[0], *alike[:4]
+Each step is one larger than the last: {x}, {x + k}, {x + 2 * k + 1}, {x + 3 * k + 3}. What follows: \
+=> x + 4 * k + 6 => x + 4 * k + 6, x + 4 * k, x + 4 * k + 3
+{tell('is heavier than', 'is lighter than', A, B, C)} Is {A if coin else C} heavier than {C if coin else A}? \
+=> coin
+""")
+
+@dataclass(frozen=True)
+class Telling:
+    """Tells an order of people as sentences about neighbours, in random order and direction."""
+    rng: object
+
+    def __call__(self, more, less, *people):
+        neighbours = list(zip(people, people[1:]))
+        sentences = []
+        for a, b in self.rng.sample(neighbours, len(neighbours)):
+            forward = self.rng.random() < 0.5
+            sentences.append(f"{a} {more} {b}." if forward else f"{b} {less} {a}.")
+        return " ".join(sentences)
+
+def draw_slots(rng, part):
+    """Everything that a template may speak of."""
+    kind, *others = rng.sample(sorted(KINDS), 5)
+    first_day, first_month = rng.randrange(7), rng.randrange(12)
+    slots = dict(zip("ABCD", rng.sample(NAMES[part], 4)))
+    slots |= dict(zip("xyzwv", rng.sample(range(10, 99), 5)))
+    slots["k"] = rng.randint(2, 9)
+    slots["o"] = rng.choice(OBJECTS[part])
+    slots["coin"] = rng.random() < 0.5
+    slots["tell"] = Telling(rng)
+    slots["kind"] = kind
+    slots["other"] = others[0]
+    slots["third"] = others[1]
+    slots["alike"] = rng.sample(KINDS[kind][part], 4)  # words of the kind
+    slots["strays"] = [rng.choice(KINDS[other][part]) for other in others]  # words of other kinds
+    slots["pair"] = [rng.sample(pair.split("-"), 2) for pair in rng.sample(OPPOSITES[part], 3)]
+    slots["day"] = DAYS[first_day:] + DAYS[:first_day]
+    slots["month"] = MONTHS[first_month:] + MONTHS[:first_month]
+    return slots
+
+def make_reasoning(rng, part, template):
+    slots = draw_slots(rng, part)
+    question = fill(template.question, slots)
+    answer = eval(template.answer, {}, slots)
+    if not template.candidates:
+        return Problem(question + " Answer yes or no.", "Answer:", "yes" if answer else "no", ("yes", "no"))
+    candidates = [str(candidate) for candidate in eval(f"[{template.candidates}]", {}, slots)]
+    rng.shuffle(candidates)
+    *most, last = candidates
+    return Problem(f"{question} {', '.join(most)} or {last}?", "Answer:", str(answer), tuple(candidates))
+
+REASONING_TASK = Task(
+    name="reasoning", description="short closed questions", system="Answer the question.", prefill="Answer:",
+    max_new_tokens=24, problems=Generator("reasoning", make_reasoning, REASONING).problems,
+    score=score_options,
+    instructions=("Answer with one word or number only.", "Reply with only the right option.",
+                  "Give just the answer, nothing else."))
+REASONING_HARD_TASK = replace(
+    REASONING_TASK, name="reasoning_hard", splits=("val", "test"), cousin_of="reasoning",
+    problems=Generator("reasoning_hard", make_reasoning, REASONING_HARD).problems)
+TASKS = [REASONING_TASK, REASONING_HARD_TASK]
