@@ -168,7 +168,7 @@ def search_mixture(adaptive, few_shot):
         few_shot.say(f"the {len(shots)} examples cannot tell: no candidate is right on any of them, so the "
                      "base model answers")
     elif not alpha.any():
-        few_shot.say(f"no candidate is better on the {len(shots)} examples than the base model, which answers")
+        few_shot.say(f"no candidate beats the base model on the {len(shots)} examples, so it answers")
     else:
         few_shot.say(f"the best candidate is right on {100 * right:.0f} % of {len(shots)} examples")
     return {**dict(zip(names, alpha.tolist())), "other": 1 - alpha.sum().item()}
@@ -206,14 +206,18 @@ def strategies_with(experts):
 # -- the second pass -----------------------------------------------------------------------------------------
 
 def dressed(problem, mixture, metadata):
-    """The problem under the system prompt and prefill of the one expert it goes to; a mix or "other" changes
-    nothing, and a prefill that begins with the expert's (a signature behind "```python") stays."""
+    """The problem under the system prompt, instruction and prefill of the one expert it goes to.
+
+    A mix or "other" changes nothing; a prefill that begins with the expert's (a signature behind "```python")
+    stays.
+    """
     [name, *more] = mixture
     if more or name not in metadata:
         return problem
     expert = metadata[name]
     prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]
-    return replace(problem, system=expert["system"], prefill=prefill)
+    instruction = expert.get("instruction", "")  # the first experts had none
+    return replace(problem, system=expert["system"], instruction=instruction, prefill=prefill)
 
 def second_pass(adaptive, task, problems, mixtures, on_token=None):
     """Answer each problem greedily under its own mixture, all in one batch -> list[Answer].

@@ -197,9 +197,10 @@ def kept_answers_file(model, task, problems):
     """Where the base model's greedy answers to these problems are kept. Its name hashes all they depend on:
     the model, the numbers it computes in, the questions, and the code that answers and grades them."""
     table = model.tok_embeddings.weight
-    asked = [(p.system or task.system, p.prompt, p.prefill, p.gold) for p in problems]
+    asked = [(p.system, p.prompt, p.instruction, p.prefill, p.gold) for p in problems]
     digest = hashlib.sha256(repr((model.fingerprint, str(table.device), str(table.dtype), torch.__version__,
-                                  processor_name(), task.max_new_tokens, task.stop, asked)).encode())
+                                  processor_name(), task.system, task.instruction,
+                                  task.max_new_tokens, task.stop, asked)).encode())
     folder = Path(__file__).parent
     for source in [folder / "model.py", folder / "rl.py", *sorted(folder.glob("tasks/*.py")),
                    *sorted(folder.glob("formats/*.py"))]:

@@ -2,7 +2,7 @@
 
     python eval.py                                              # every strategy on the unseen tasks
     python eval.py --tasks math,code,reasoning --split heldout  # the same on problems like those of training
-    python eval.py --tasks math --rows base,instructed          # what is only format?
+    python eval.py --tasks math --instructions                  # which line helps the base model most
     python eval.py --dispatch                                   # which request goes to which expert
 """
 import shlex
@@ -21,13 +21,11 @@ from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, a
                     machine, open_model, parse_flags, report, run_main)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
-from rl import accuracy
 from tasks import cousins_of, get_task
 from tasks.dispatch import requests
 from tasks.interface import Problem, Task
 
-ROWS = ["base", "random", "expert", "instructed", "examples", *STRATEGIES]
-N_VAL = 128  # validation problems that choose the instruction
+ROWS = ["uninstructed", "base", "random", "expert", "uniform", "examples", *STRATEGIES]
 RANDOM = "random"  # the name under which a random z stands among the experts
 
 @dataclass
@@ -36,6 +34,7 @@ class Config:
     split: str = flag("test", "of their problems: test (unseen templates) or heldout (those of training)")
     rows: str = flag("", f"of {', '.join(ROWS)}; empty: all")
     dispatch: bool = flag(False, "the confusion matrices instead; then --n requests of each class")
+    instructions: bool = flag(False, "the base model on validation, with each instruction of the tasks")
     n: int = flag(256, "problems of each task")
     shots: int = flag(10, "examples for cem and for the row with examples in the prompt")
     generations: int = flag(4, "of cem")
@@ -55,6 +54,8 @@ def read_config():
         raise ValueError(f"--rows {config.rows}: {min(wrong)} is no row; there are {', '.join(ROWS)}")
     if config.split not in ("test", "heldout"):  # val chose the experts
         raise ValueError(f"--split {config.split}: choose test or heldout")
+    if config.instructions and not config.tasks:
+        raise ValueError("--instructions compares the instructions of --tasks; name them")
     if config.dispatch and (config.tasks or config.rows):
         raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
     return config
@@ -106,7 +107,7 @@ class Table:
                 print(f"no row {row}: there is no dispatch expert in {self.config.experts}")
             elif row in STRATEGIES and STRATEGIES[row].searches:
                 names += [f"{row} {seed}" for seed in range(self.config.searches)]
-            elif row != "instructed" or self.task.instructions:
+            elif row != "uninstructed" or self.task.instruction:
                 names.append(row)
         return names
 
@@ -117,8 +118,10 @@ class Table:
             return self.problems, self.all_to(detail)
         if row == "random":
             return self.problems, self.all_to(RANDOM)
-        if row == "instructed":
-            return self.instructed(), self.all_to("other")
+        if row == "uninstructed":
+            return self.uninstructed(), self.all_to("other")
+        if row == "uniform":
+            return self.problems, [self.uniform_mixture()] * len(self.problems)
         if row == "examples":
             return self.after_examples(), self.all_to("other")
         if row == "base":
@@ -136,16 +139,13 @@ class Table:
                  for problem, mixture in zip(self.problems, mixtures)]
         return asked, mixtures
 
-    def instructed(self):
-        """The problems with the line behind them that helps the base model most on validation."""
-        val = self.task.problems("val", N_VAL, self.config.seed)
-        right = {}
-        for line in self.task.instructions:
-            asked = [replace(problem, prompt=f"{problem.prompt} {line}") for problem in val]
-            right[line], _ = accuracy(self.answers(asked, [{"other": 1.0}] * len(asked), desc=line))
-            print(f"{self.task.name:<15} val      {100 * right[line]:5.1f} % of {len(val)} with '{line}'")
-        best = max(right, key=right.get)
-        return [replace(problem, prompt=f"{problem.prompt} {best}") for problem in self.problems]
+    def uniform_mixture(self):
+        names = self.adaptive.experts.task
+        return {name: 1 / len(names) for name in names}
+
+    def uninstructed(self):
+        """The problems without the line that says what form the answer should have."""
+        return [replace(problem, instruction="") for problem in self.problems]
 
     def after_examples(self):
         """The problems behind three solved ones."""
@@ -183,6 +183,24 @@ def accuracy_table(config, adaptive, tasks):
         table = Table(config, adaptive, with_random, task, problems)
         for row_name in table.row_names():
             table.report_row(row_name)
+
+# -- the instructions of a task ------------------------------------------------------------------------------
+
+def instruction_table(config, adaptive, tasks):
+    """The base model on validation problems with each instruction, and with none."""
+    for task in tasks:
+        problems = task.problems("val", config.n, config.seed)
+        for instruction in ("", *task.instructions):
+            asked = [replace(problem, instruction=instruction) for problem in problems]
+            base = [{"other": 1.0}] * len(asked)
+
+            def answer(indices):
+                return second_pass(adaptive, task, [asked[i] for i in indices], base[:len(indices)])
+
+            answers = answer_all(answer, asked, instruction)
+            row = "in use" if instruction == task.instruction else "tried"
+            report(config.out, task.name, "val", row, asked, answers, instruction=instruction)
+            print(f"    {instruction or '(none)'}")
 
 # -- the confusion matrices of dispatch ----------------------------------------------------------------------
 
@@ -230,7 +248,9 @@ def main():
     tasks = named_tasks(config)
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model))
-    if config.dispatch:
+    if config.instructions:
+        instruction_table(config, adaptive, tasks)
+    elif config.dispatch:
         for name, strategy in strategies_with(adaptive.experts).items():
             if strategy.dispatches:
                 confusion_table(config, adaptive, name, strategy)

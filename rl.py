@@ -35,9 +35,11 @@ class Answer:
     finished: bool  # ended before the task's cap
 
 def chat_ids(tokenizer, task, problem):
-    """The problem as the model reads it: system prompt, question, and the opening of the answer."""
+    """The problem as the model reads it: system prompt, question and instruction, opening of the answer."""
     system = task.system if problem.system is None else problem.system
-    turns = [{"role": "user", "content": problem.prompt}]
+    instruction = task.instruction if problem.instruction is None else problem.instruction
+    question = f"{problem.prompt} {instruction}" if instruction else problem.prompt
+    turns = [{"role": "user", "content": question}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
     return tokenizer.chat(turns, problem.prefill)

@@ -140,7 +140,7 @@ def answer_prompt(config, adaptive, task, first_pass, prompt):
     """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
     problem = Problem(prompt)
     if task is not None:
-        problem = Problem(prompt, prefill=task.prefill, system=task.system)
+        problem = Problem(prompt, prefill=task.prefill, system=task.system, instruction=task.instruction)
     [mixture] = first_pass([problem])
     problem = dressed(problem, mixture, adaptive.experts.metadata)
     print("[" + " + ".join(f"{alpha:.2f} {name}" for name, alpha in mixture.items()) + "]")

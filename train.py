@@ -200,9 +200,9 @@ def save_expert(run, learner, example):
     save_whole(path, run.state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
         "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task,
-        "example": example, "description": task.description, "system": task.system, "prefill": task.prefill,
-        "step": run.state["best_step"], "val_accuracy": run.state["best_accuracy"],
-        "val_n": run.config.n_val, "command": command()})
+        "example": example, "description": task.description, "system": task.system,
+        "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
+        "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command()})
     return path
 
 def compare(run, learner):

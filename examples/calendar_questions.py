@@ -1,22 +1,24 @@
-"""A task of your own, and how its expert joins the others: dates and years (other tasks have days at most).
+"""A family of your own, `calendar`: questions on dates and years. It has no harder cousin.
 
-Everything is in this file: templates, how a problem is made and scored, and the one line that adds it to
-FAMILIES. Then the named script runs with its flags, and knows the task:
-
-    python tests/fourth_expert.py train.py --task calendar
+    cp examples/calendar_questions.py tasks/      # and add "calendar_questions" to FAMILIES in tasks/__init__.py
+    python train.py --task calendar
     cp out/calendar-0/calendar.safetensors experts/
-    python tests/fourth_expert.py eval.py --dispatch              # the old classifier among five classes
-    python tests/fourth_expert.py train.py --task dispatch --out out/dispatch-5   # a new one learns all five
+    python eval.py --dispatch                     # the old classifier, now among five classes
+    python train.py --task dispatch               # a new one learns all five
 """
-import runpy
-import sys
-from pathlib import Path
+from dataclasses import dataclass
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-import tasks  # noqa: E402
+from tasks.generated import NAMES, Generator, fill, templates
+from tasks.grading import mentions_gold, reward, score_numbers
+from tasks.interface import Problem, Task
+from tasks.reasoning_problems import DAYS, MONTHS
 
-CALENDAR = tasks.templates("""
+@dataclass(frozen=True)
+class DateQuestion:
+    question: str
+    answer: str
+
+CALENDAR = templates(DateQuestion, """
 The meeting is on {d} {month} {y}. In which year is it? => {y}
 {A} was born on {d} {month} {y}. In which month was {A} born? => {month}
 Which year comes right after {y}? => {y + 1}
@@ -38,20 +40,20 @@ A school opened in {y}. In which year had it been open for {k} years? => {y + k}
 """)
 
 def make_calendar(rng, part, template):
-    slots = {"A": rng.choice(tasks.NAMES[part]), "day": rng.choice(tasks.DAYS), "d": rng.randint(1, 28),
-             "month": rng.choice(tasks.MONTHS), "y": rng.randint(1900, 2020), "k": rng.randint(2, 9)}
-    prompt, answer = (tasks.fill(text, slots) for text in template)
-    return tasks.Problem(prompt, "Answer:", answer)
+    slots = {"A": rng.choice(NAMES[part]), "day": rng.choice(DAYS), "d": rng.randint(1, 28),
+             "month": rng.choice(MONTHS), "y": rng.randint(1900, 2020), "k": rng.randint(2, 9)}
+    return Problem(fill(template.question, slots), "Answer:", fill(template.answer, slots))
 
-def right(problem, text):
-    """A year is right if it is the last number, a word if it is there."""
-    if problem.gold.isdigit():
-        return tasks.score_number([problem], [text]) == [1]
-    return tasks.mentions_gold(problem, text)
+def score_dates(problems, texts):
+    """A year is right if the answer concludes with it, a word if the answer mentions it."""
+    rewards = []
+    for problem, text in zip(problems, texts):
+        if problem.gold.isdigit():
+            rewards += score_numbers([problem], [text])
+        else:
+            rewards.append(reward(mentions_gold(problem, text)))
+    return rewards
 
-HOW = ("Give only the answer.", "Answer:", 16, tasks.graded(right), "")
-tasks.FAMILIES["calendar"] = ("calendar questions", HOW, make_calendar, CALENDAR, [])
-
-if __name__ == "__main__":
-    sys.argv = sys.argv[1:]
-    runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
+TASKS = [Task(name="calendar", description="calendar questions", system="Give only the answer.",
+              prefill="Answer:", max_new_tokens=16, score=score_dates,
+              problems=Generator("calendar", make_calendar, CALENDAR).problems)]

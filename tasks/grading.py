@@ -13,19 +13,52 @@ def numbers(text):
     """'from $2,125.00 to -10' -> [2125.0, -10.0]."""
     return [float(f"{sign}{digits}".replace(",", "")) for sign, digits in NUMBER.findall(text)]
 
-def score_numbers(problems, texts):
-    """Right is an answer whose last number is the gold one."""
-    return [reward(numbers(text)[-1:] == [float(p.gold)]) for p, text in zip(problems, texts)]
+# what announces a result: the text behind the last of these is what an answer concludes with
+CONCLUSION = re.compile(r"=|####|\\boxed|\banswer(?: is)?\b:?", re.IGNORECASE)
 
-def last_option(options, text):
-    """The candidate mentioned last, in lower case, or None."""
+def conclusions(text):
+    """What stands behind each announcement of a result, the last first."""
+    return [text[found.end():] for found in reversed(list(CONCLUSION.finditer(text)))]
+
+def concluded_number(question, text):
+    """The number that an answer concludes with, or None.
+
+    '3 * 5 = 15. So 15 eggs for 5 cakes.'  ->  15, behind the last announcement
+    '15 eggs for 5 cakes'  ->  15, the last number that is not one of the question (3 eggs, 5 cakes)
+    """
+    for conclusion in conclusions(text):
+        if numbers(conclusion):
+            return numbers(conclusion)[0]
+    found = numbers(text)
+    new = [number for number in found if number not in numbers(question)]
+    return (new or found or [None])[-1]
+
+def score_numbers(problems, texts):
+    return [reward(concluded_number(p.prompt, text) == float(p.gold)) for p, text in zip(problems, texts)]
+
+def mentioned_options(options, text):
+    """The candidates in the order in which the text mentions them, in lower case."""
     longest_first = sorted(options, key=len, reverse=True)
     any_option = "|".join(re.escape(option.lower()) for option in longest_first)
-    found = re.findall(rf"(?<!\w)(?:{any_option})(?!\w)", text.lower())
-    return found[-1] if found else None
+    return re.findall(rf"(?<!\w)(?:{any_option})(?!\w)", text.lower())
+
+def chosen_option(options, text):
+    """The candidate that an answer concludes with, in lower case, or None: the first behind the last
+    announcement; else the one that the text begins with; else the last.
+
+    'Ben is taller than Anna' -> ben;   'Of Anna and Ben, the taller is Ben' -> ben
+    """
+    for conclusion in conclusions(text):
+        if mentioned_options(options, conclusion):
+            return mentioned_options(options, conclusion)[0]
+    found = mentioned_options(options, text)
+    if not found:
+        return None
+    begins = re.match(r"\W*(?:(?:it is|that is|it's|the|an?)\s+)*", text, re.IGNORECASE).end()
+    return found[0] if text.lower().startswith(found[0], begins) else found[-1]
 
 def score_options(problems, texts):
-    return [reward(last_option(p.options, text) == p.gold.lower()) for p, text in zip(problems, texts)]
+    return [reward(chosen_option(p.options, text) == p.gold.lower()) for p, text in zip(problems, texts)]
 
 def chosen_letter(text):
     """'the answer is (B)' -> 'B'; else the letter the text begins with. Keys 1-5 mean A-E."""

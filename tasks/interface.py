@@ -20,6 +20,7 @@ class Problem:
     gold: str = ""  # an answer text that scores +1
     options: tuple[str, ...] = ()  # the candidates of a closed question
     system: str | None = None  # instead of the task's own
+    instruction: str | None = None  # instead of the task's own
     check: ProgramCheck | None = None
 
 @dataclass(frozen=True)
@@ -34,8 +35,11 @@ class Task:
     splits: tuple[str, ...] = ("train", "val", "heldout", "test")
     stop: str = ""  # an answer is over at this text
     runs_programs: bool = False  # that the model wrote
+    instruction: str = ""  # a line behind every question that says what form the answer should have
     cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it
-    instructions: tuple[str, ...] = ()  # lines for the prompt that tell the base model what form is wanted
+    # Form by the prompt, skill by z: `instruction` is the one of these with which the base model is right
+    # most often on validation (eval.py --instructions).
+    instructions: tuple[str, ...] = ()
 
 def random_for(task_name, splits, split, seed):
     """The random numbers of a split. Raises ValueError for a split that the task does not have."""

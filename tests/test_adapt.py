@@ -3,8 +3,8 @@ import pytest
 import torch
 from conftest import random_z
 
-from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, calibrated_bias, categories_of, cem, dispatch,
-                   dispatch_ids, dressed, search_mixture, second_pass)
+from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, calibrated_bias, categories_of, cem,
+                   dispatch, dispatch_ids, dressed, search_mixture, second_pass)
 from formats.experts import Experts, load_experts, save_whole
 from rl import rollout
 from svf import using, wrapped

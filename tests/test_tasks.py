@@ -8,7 +8,8 @@ import pytest
 from tasks import cousins_of, family_tasks, get_task
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
-from tasks.grading import chosen_letter, last_option, mentions_gold, numbers
+from tasks.grading import (chosen_letter, chosen_option, concluded_number, mentioned_options, mentions_gold,
+                           numbers)
 from tasks.interface import Problem
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD
@@ -24,6 +25,24 @@ TEMPLATES = {"math": (MATH, MATH_HARD), "code": (CODE, CODE_HARD), "reasoning": 
 def test_the_last_number_of_a_text(text, value):
     assert numbers(text)[-1:] == ([] if value is None else [value])
 
+@pytest.mark.parametrize("text, verdict", [
+    ("3 x 5 = 15 eggs. The cook uses 15 eggs for 5 cakes.", 15), ("3 * 5 = 15", 15), ("15 eggs.", 15),
+    ("15 eggs for 5 cakes", 15), ("The cook uses 15 eggs for 5 cakes.", 15), ("3 + 5 = 8", 8),
+    ("3 * 5 = 15\nThe answer is 15.\n\nThe answer is 15.", 15), ("The answer is: 15, for 5 cakes", 15),
+    ("5 - 3 = 2, and 2 + 4 = 6", 6), ("5 cakes * 3 eggs = 15 eggs * 24 hours = 360", 360),
+    ("= $1,200 for 5", 1200), ("so it is #### 15", 15), ("\\boxed{15} for 5 cakes", 15),
+    ("3 eggs and 5 cakes", 5), ("I do not know", None)])
+def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
+    question = "A cook uses 3 eggs for one cake. How many eggs does the cook use for 5 cakes?"
+    assert concluded_number(question, text) == verdict
+
+@pytest.mark.parametrize("text, verdict", [
+    ("Ben", "ben"), ("Ben is taller than Anna.", "ben"), ("Of Anna and Ben, the taller is Ben.", "ben"),
+    ("It is Ben, not Anna", "ben"), ("Anna is 5. The answer is Ben.", "ben"),
+    ("Anna or Ben? Ben", "anna"), ("neither", None), ("BEN!", "ben"), ("Benny", None)])
+def test_the_option_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
+    assert chosen_option(("Anna", "Ben"), text) == verdict
+
 @pytest.mark.parametrize("text, letter", [
     ("the answer is (B)", "B"), ("B) a dog", "B"), ("(C)", "C"), ("The answer is: 3.", "C"),
     ("A dog barks", "A"), ("The answer is a chemical reaction", None), ("the answer is (b)", "B"),
@@ -31,10 +50,10 @@ def test_the_last_number_of_a_text(text, value):
 def test_the_letter_an_answer_chooses(text, letter):
     assert chosen_letter(text) == letter
 
-def test_options_are_whole_words_and_the_last_one_counts():
-    assert last_option(("Ann", "Anna"), "ann, no: ANNA.") == "anna"
-    assert last_option(("cat", "dog"), "concatenate") is None
-    assert last_option(("49", "4"), "It is 49") == "49"
+def test_options_are_whole_words():
+    assert mentioned_options(("Ann", "Anna"), "ann, no: ANNA.") == ["ann", "anna"]
+    assert mentioned_options(("cat", "dog"), "concatenate") == []
+    assert mentioned_options(("49", "4"), "It is 49") == ["49"]
 
 @pytest.mark.parametrize("name", ALL)
 def test_gold_answers_score_plus_one_and_empty_ones_minus_one(name):
@@ -59,8 +78,8 @@ def test_splits_share_no_problem_and_a_seed_repeats(name):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_family_has_templates_enough_and_its_cousin_others(name):
     easy, hard = TEMPLATES[name]
-    assert len(easy["train"]) >= 12
-    assert min(map(len, (easy["val"], easy["test"], hard["val"], hard["test"]))) >= 4
+    assert len(easy["train"]) >= 40 and len(easy["test"]) >= 24 and len(hard["test"]) >= 24
+    assert len(easy["val"]) >= 12 and len(hard["val"]) >= 12
     texts = [template for templates in (easy, hard) for part in templates.values() for template in part]
     assert len(set(texts)) == len(texts)
     assert len({p.prompt for p in get_task(name).problems("train", 2000, 0)}) == 2000
@@ -168,13 +187,15 @@ def write_rows(path, rows, newline="\n"):
     return str(path)
 
 def test_a_file_of_ones_own_is_graded_by_number_option_or_text(tmp_path):
-    rows = [{"question": "2 + 2?", "answer": 4}, {"question": "Ice?", "answer": "Cold", "options": ["cold", "hot"]},
+    rows = [{"question": "2 + 2?", "answer": 4},
+            {"question": "Ice?", "answer": "Cold", "options": ["cold", "hot"]},
             {"question": "Capital of Peru?", "answer": "Lima", "system": "Be brief.", "prefill": "It is"}]
     task = get_task(write_rows(tmp_path / "own.jsonl", rows), max_new_tokens=9)
     problems = {p.prompt: p for p in task.problems("val", 9, 0)}
     assert task.name == "own" and task.max_new_tokens == 9
-    assert problems["Capital of Peru?"].system == "Be brief." and problems["Capital of Peru?"].prefill == "It is"
-    for question, right, wrong in [("2 + 2?", "it is 4.0", "5"), ("Ice?", "COLD!", "cold, no: hot"),
+    assert problems["Capital of Peru?"].system == "Be brief."
+    assert problems["Capital of Peru?"].prefill == "It is"
+    for question, right, wrong in [("2 + 2?", "it is 4.0", "5"), ("Ice?", "COLD!", "it is hot"),
                                    ("Capital of Peru?", "  lima. ", "Lima, I think")]:
         assert task.score([problems[question]] * 2, [right, wrong]) == [1, -1]
 
@@ -191,7 +212,8 @@ def test_a_file_is_split_by_its_questions_and_keeps_its_splits_as_it_grows(tmp_p
 
 def test_few_rows_are_examples_and_a_bom_crlf_and_blank_lines_are_read(tmp_path):
     path = tmp_path / "few.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"question": "A?", "answer": "b"}\r\n\r\n{"question": "C?", "answer": "d"}\r\n')
+    path.write_bytes(b'\xef\xbb\xbf{"question": "A?", "answer": "b"}\r\n\r\n'
+                     b'{"question": "C?", "answer": "d"}\r\n')
     task = get_task(str(path))
     assert task.splits == ("val",) and len(task.problems("val", 9, 0)) == 2
 

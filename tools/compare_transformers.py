@@ -1,12 +1,12 @@
 """Our model, tokenizer, chat formats and speed against Hugging Face transformers, outside the suite.
 
     pip install transformers tokenizers
-    python tests/compare_transformers.py                    # logits, greedy answers, chat formats, export
-    python tests/compare_transformers.py --texts FOLDER     # and token ids on 10,000 texts of jsonl files
-    python tests/compare_transformers.py --speed            # rollouts, in alternating pairs, in each dtype
-    python tests/compare_transformers.py --step             # a training step against bare forward + backward
-    python tests/compare_transformers.py --cem              # a CEM generation against plain ones and merging
-    python tests/compare_transformers.py --cem --rounds 1   # each once, on a slow machine
+    python tools/compare_transformers.py                    # logits, greedy answers, chat formats, export
+    python tools/compare_transformers.py --texts FOLDER     # and token ids on 10,000 texts of jsonl files
+    python tools/compare_transformers.py --speed            # rollouts, in alternating pairs, in each dtype
+    python tools/compare_transformers.py --step             # a training step against bare forward + backward
+    python tools/compare_transformers.py --cem              # a CEM generation against plain ones and merging
+    python tools/compare_transformers.py --cem --rounds 1   # each once, on a slow machine
 """
 import argparse
 import json
@@ -18,13 +18,21 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-import tasks  # noqa: E402
-from cli import pick_device  # noqa: E402
-from checkpoint import DEFAULT_MODEL, fetch_default, load, write_hf  # noqa: E402
-from model import generate, pad  # noqa: E402
-from rl import accumulate_gradient, answer_logprobs, rollout  # noqa: E402
-from svf import MODULES, mix, ones, using, wrap  # noqa: E402
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+import svf  # noqa: E402
+from common import dtype_name, pick_device  # noqa: E402
+from conftest import random_state, write_meta  # noqa: E402
+from formats.default_model import DEFAULT_MODEL, fetch_default  # noqa: E402
+from formats.huggingface import write_hf  # noqa: E402
+from formats.load import load  # noqa: E402
+from formats.tokenizer import byte_of_character, from_hf  # noqa: E402
+from model import Sampling, Stopping, generate, pad  # noqa: E402
+from rl import Settings, accumulate_gradient, answer_logprobs, chat_ids, leave_one_out, rollout  # noqa: E402
+from svf import MODULES, mix, start, using, wrap  # noqa: E402
+from tasks import get_task  # noqa: E402
+
+GREEDY = Sampling(temperature=0.0)
 
 DTYPE = pick_device("cpu", "")[1]  # what the scripts take here
 PROMPTS = ["Hi", "What is the capital of France?", "Name three fruits.", "Write one line about the sea.",
@@ -80,7 +88,7 @@ def compare_default_model(folder):
     hf = LlamaForCausalLM.from_pretrained(folder / "default").float().eval()
     prompts = [tokenizer.chat([{"role": "user", "content": text}]) for text in PROMPTS]
     report("default model: max |Δlogit|, float32, 8 ragged prompts", difference(model, hf, prompts), 5e-4)
-    ours, _ = generate(model, prompts, max_new_tokens=40, stop_ids=tokenizer.stop_ids, temperature=0)
+    ours, _ = generate(model, prompts, Stopping(40, tokenizer.stop_ids), GREEDY)
     longest = max(map(len, prompts))
     tokens = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
@@ -90,7 +98,7 @@ def compare_default_model(folder):
     report("default model: greedy answers that differ, of 8", different, 0)
 
     wrap(model, MODULES["all"])
-    z = {name: v + 0.05 * torch.randn_like(v) for name, v in ones(model).items()}
+    z = {name: v + 0.05 * torch.randn_like(v) for name, v in start(model).items()}
     with using(model, z):
         write_hf(model, folder / "adapted")
         hf = LlamaForCausalLM.from_pretrained(folder / "adapted").float().eval()
@@ -133,9 +141,7 @@ def compare_chat_formats(folder):
     cases = {"ChatML": (hf, template, ours, "<|im_start|>", [
                         {"role": "system", "content": "Be brief."}, *turns])}
 
-    from conftest import random_state, write_meta
     _, ours = load(write_meta(folder / "llama3", [random_state()]), "cpu")
-    from tokenizer import byte_of_character
     llama = Tokenizer(models.BPE({c: b for c, b in byte_of_character().items()}, []))
     llama.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     llama.add_special_tokens(sorted(ours.specials, key=ours.specials.get))
@@ -147,7 +153,6 @@ def compare_chat_formats(folder):
     mistral.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     mistral.add_special_tokens(specials)
     mistral.save(str(folder / "mistral.json"))
-    from tokenizer import from_hf
     cases["Mistral"] = (mistral, MISTRAL, from_hf(folder / "mistral.json"), "<s>", turns)
     for name, (hf, template, ours, bos, messages) in cases.items():
         theirs = PreTrainedTokenizerFast(
@@ -191,10 +196,8 @@ def compare_speed(folder):
     from transformers import LlamaForCausalLM
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
     write_hf(model, folder / "speed")
-    task = tasks.get_task("math")
-    prompts = [tokenizer.chat([{"role": "system", "content": task.system},
-                               {"role": "user", "content": p.prompt}], p.prefill)
-               for p in task.problems("train", 64, 0)]
+    task = get_task("math")
+    prompts = [chat_ids(tokenizer, task, problem) for problem in task.problems("train", 64, 0)]
     for dtype, wanted in {torch.float32: 1.1, DTYPE: 1.3 if DTYPE == torch.bfloat16 else 1.1}.items():
         model.to(dtype)
         hf = LlamaForCausalLM.from_pretrained(folder / "speed", dtype=dtype).eval()
@@ -205,15 +208,14 @@ def compare_speed(folder):
             made = {"ours": [], "theirs": []}
 
             def ours():
-                ids, _ = generate(model, rows, max_new_tokens=96, stop_ids=stop, temperature=1.0,
-                                  drop_finished=drop)
+                ids, _ = generate(model, rows, Stopping(96, stop, drop_finished=drop), Sampling(1.0))
                 made["ours"].append(sum(map(len, ids)))
 
             def theirs():
                 made["theirs"].append(sum(map(len, hf_generate(hf, rows, 96, stop))))
             seconds = alternate({"ours": ours, "theirs": theirs}, pairs)
             a, b = (statistics.median(n / s for n, s in zip(made[who][1:], seconds[who])) for who in made)
-            print(f"{str(dtype)[6:]:<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: "
+            print(f"{dtype_name(dtype):<9} {what:<30} {a:7.0f} tokens/s, transformers {b:7.0f}: "
                   f"{a / b:.2f} times" + (f"   (aim {aim})" if aim else ""), flush=True)
 
 def compare_cem(folder, rounds, members=32, prompt_tokens=64, new_tokens=32):
@@ -225,14 +227,14 @@ def compare_cem(folder, rounds, members=32, prompt_tokens=64, new_tokens=32):
     model.to(DTYPE)
     hf = LlamaForCausalLM.from_pretrained(folder / "cem", dtype=DTYPE).eval()
     torch.manual_seed(0)
-    experts = {k: {name: v + 0.01 * torch.randn_like(v) for name, v in ones(model).items()} for k in range(3)}
+    experts = {k: {name: v + 0.01 * torch.randn_like(v) for name, v in start(model).items()} for k in range(3)}
     population = [dict(enumerate(alpha)) for alpha in torch.rand(members, 3).tolist()]
     for shots in (3, 10):
         rows = torch.randint(model.args.vocab_size, (members * shots, prompt_tokens)).tolist()
 
         def ours(rows, mixtures):
-            with using(model, mix(experts, mixtures) if mixtures else {}) as keep:
-                generate(model, rows, max_new_tokens=new_tokens, stop_ids=(), temperature=0, on_keep=keep)
+            with using(model, mix(experts, mixtures) if mixtures else {}) as select_rows:
+                generate(model, rows, Stopping(new_tokens), GREEDY, select_rows=select_rows)
 
         def merging():
             for member in population:
@@ -251,26 +253,27 @@ def compare_step(rounds):
     model, tokenizer = load(DEFAULT_MODEL, "cpu")
     wrap(model, MODULES["all"])
     model.to(DTYPE)
-    task = tasks.get_task("math")
-    batch = rollout(model, tokenizer, task, task.problems("train", 64, 0), temperature=0.7,
-                    generator=torch.Generator().manual_seed(0))
-    for i, answer in enumerate(batch):
-        answer.r = 1 if i % 3 else -1
+    task = get_task("math")
+    sampling = Sampling(0.7, generator=torch.Generator().manual_seed(0))
+    batch = rollout(model, tokenizer, task, task.problems("train", 64, 0), sampling)
+    advantages = leave_one_out([1 if i % 3 else -1 for i in range(64)], 64)  # none is 0, so no row is skipped
 
     def bare():
         """The same tokens through the frozen model, the embedding's output requiring grad."""
         hook = model.tok_embeddings.register_forward_hook(lambda module, args, out: out.requires_grad_())
         rows = sorted(batch, key=lambda a: len(a.prompt) + len(a.ids))
         for i in range(0, 64, 16):
-            logp, _ = answer_logprobs(model, rows[i:i + 16], 0.7)
+            logp, _ = answer_logprobs(model, rows[i:i + 16], sampling)
             ids = torch.tensor([t for a in rows[i:i + 16] for t in a.ids])
             (-logp.gather(1, ids[:, None]).sum()).backward()
         hook.remove()
 
     def step(lam):
-        z = {name: v.requires_grad_() for name, v in ones(model).items()}
+        settings = Settings(steps=1, rollouts=64, group=64, micro_batch=16, lr=0.0, lam=lam, seed=0, eval_every=1,
+                            patience=1)
+        z = {name: v.requires_grad_() for name, v in start(model).items()}
         with using(model, z):
-            accumulate_gradient(model, batch, temperature=0.7, lam=lam, micro_batch=16)
+            accumulate_gradient(model, svf, batch, advantages, sampling, settings)
 
     runs = {"bare": bare, "λ = 0": lambda: step(0.0), "λ > 0": lambda: step(0.1)}
     median = {name: statistics.median(times) for name, times in alternate(runs, rounds).items()}
@@ -286,7 +289,6 @@ if __name__ == "__main__":
     parser.add_argument("--cem", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)  # of --step and --cem
     flags = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as name:
         if flags.speed:
             compare_speed(Path(name))

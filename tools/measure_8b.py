@@ -1,9 +1,9 @@
 """All that needs a GPU, in one go: a checkpoint of Llama-3-8B's exact shape with random weights, and what it
 costs to load, decompose, train and adapt it; then the default model on the same GPU.
 
-    python tests/measure_8b.py /scratch/llama-3-8b-random          # 16 GB there, 6 GB in the cache folder
-    python tests/measure_8b.py FOLDER --data FOLDER                # and gsm8k, arc_easy at the paper's batch
-    python tests/measure_8b.py FOLDER --layers 2 --dim 256         # a dry run of a few minutes on a CPU
+    python tools/measure_8b.py /scratch/llama-3-8b-random          # 16 GB there, 6 GB in the cache folder
+    python tools/measure_8b.py FOLDER --data FOLDER                # and gsm8k, arc_easy at the paper's batch
+    python tools/measure_8b.py FOLDER --layers 2 --dim 256         # a dry run of a few minutes on a CPU
 """
 import argparse
 import base64
@@ -18,7 +18,9 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from checkpoint import cache_folder, load, meta_args  # noqa: E402
+from formats.default_model import cache_folder  # noqa: E402
+from formats.load import load  # noqa: E402
+from formats.meta import meta_args  # noqa: E402
 from model import Transformer  # noqa: E402
 from svf import decompose  # noqa: E402
 
