@@ -103,8 +103,8 @@ def print_plan(config):
 
 # -- measuring -----------------------------------------------------------------------------------------------
 
-def timed(run, device, repeats):
-    """(median seconds, peak bytes) of run(), after one run to warm up if there are several.
+def timed(work, device, repeats):
+    """(median seconds, peak bytes) of work(), after one run to warm up if there are several.
 
     glibc keeps freed blocks below a threshold that grows with use; only with MALLOC_MMAP_THRESHOLD_=1048576
     in the environment is the peak on a CPU what the work needed.
@@ -114,11 +114,11 @@ def timed(run, device, repeats):
     elif os.access("/proc/self/clear_refs", os.W_OK):
         Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
     if repeats > 1:
-        run()
+        work()
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        run()
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
@@ -168,9 +168,9 @@ class Bench:
         self.imports = 0 if self.device.type == "cuda" else proc_status("VmRSS")
         self.limits = measure_limits(self.device, self.dtype)
 
-    def measure(self, what, run, repeats, bytes_moved=0, operations=0, dtype=None):
-        """Seconds of run(); the operations are in `dtype`, by default the model's."""
-        seconds, peak = timed(run, self.device, repeats)
+    def measure(self, what, work, repeats, bytes_moved=0, operations=0, dtype=None):
+        """Seconds of work(); the operations are in `dtype`, by default the model's."""
+        seconds, peak = timed(work, self.device, repeats)
         limit = self.limits.least_seconds(bytes_moved, operations, dtype or self.dtype)
         share = f"{100 * limit / seconds:11.0f} %" if limit else f"{'-':>13}"
         print(f"{what:<34} {seconds:9.3f} {(peak - self.imports) / GB:9.2f} {share}", flush=True)

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import importlib
 import json
+import math
 import os
 import platform
 import sys
@@ -227,17 +228,40 @@ def lenient_accuracy(problems, answers):
     mentioned = [mentions_gold(problem, answer.text) for problem, answer in zip(problems, answers)]
     return None if None in mentioned else sum(mentioned) / len(mentioned)
 
+def clustered_error(values, problems):
+    """Standard error of the mean of `values`, one per problem, where those of one template stand or fall
+    together: √(Σ_templates (Σ_i (v_i − mean))² · G / (G − 1)) / n. None for problems without templates."""
+    templates = [problem.template for problem in problems]
+    groups = len(set(templates))
+    if -1 in templates or groups < 2:
+        return None
+    mean = sum(values) / len(values)
+    deviation = dict.fromkeys(templates, 0.0)
+    for value, template in zip(values, templates):
+        deviation[template] += value - mean
+    variance = sum(total ** 2 for total in deviation.values()) * groups / (groups - 1)
+    return math.sqrt(variance) / len(values)
+
 def report(log, task, split, row, problems, answers, **more):
-    """A row of a table, on the screen and in the log: accuracy ± standard error, lenient accuracy, share of
-    finished answers, n."""
-    p, se = accuracy(answers)
+    """A row of a table, on the screen and in the log: accuracy ± standard error (the larger of the binomial
+    one and that clustered by template), lenient accuracy, share of finished answers, n."""
+    p, binomial = accuracy(answers)
+    clustered = clustered_error([float(a.r > 0) for a in answers], problems)
+    se = max(binomial, clustered or 0.0)
     lenient = lenient_accuracy(problems, answers)
     finished = sum(a.finished for a in answers) / len(answers)
     lenient_text = "    - " if lenient is None else f"{100 * lenient:5.1f} %"
     print(f"{task:<15} {split:<8} {row:<18} {100 * p:5.1f} ± {100 * se:3.1f} %   lenient {lenient_text}   "
           f"finished {100 * finished:5.1f} %   n {len(answers)}", flush=True)
-    append(log, {"task": task, "split": split, "row": row, "accuracy": p, "se": se, "lenient": lenient,
-                 "finished": finished, "n": len(answers), **more})
+    append(log, {"task": task, "split": split, "row": row, "accuracy": p, "se": se, "se_binomial": binomial,
+                 "lenient": lenient, "finished": finished, "n": len(answers), **more})
+
+def gain(problems, base, answers):
+    """(mean gain over the base model's answers to the same problems, its standard error)."""
+    gains = [float(a.r > 0) - float(b.r > 0) for a, b in zip(answers, base)]
+    mean = sum(gains) / len(gains)
+    independent = math.sqrt(sum((g - mean) ** 2 for g in gains)) / len(gains)
+    return mean, max(independent, clustered_error(gains, problems) or 0.0)
 
 def show(problems, rows, n=4):
     """The first few problems, and side by side what each row {name: answers} said to them."""

@@ -18,14 +18,14 @@ import svf
 from adapt import (STRATEGIES, AdaptiveModel, FewShot, categories_of, dressed, second_pass,
                    strategies_with)
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_all, append, bar, flag,
-                    machine, open_model, parse_flags, report, run_main)
+                    gain, machine, open_model, parse_flags, report, run_main)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
 from tasks import cousins_of, get_task
 from tasks.dispatch import requests
 from tasks.interface import Problem, Task
 
-ROWS = ["uninstructed", "base", "random", "expert", "uniform", "examples", *STRATEGIES]
+ROWS = ["base", "uninstructed", "random", "expert", "uniform", "examples", *STRATEGIES]
 RANDOM = "random"  # the name under which a random z stands among the experts
 
 @dataclass
@@ -93,6 +93,7 @@ class Table:
     with_random: AdaptiveModel  # the same, and a random z among its experts
     task: Task
     problems: list
+    base: list | None = None  # the base model's answers, once its row is done
 
     def row_names(self):
         """Every row that the flags ask for; a search is a row for each of its seeds."""
@@ -169,9 +170,14 @@ class Table:
         chosen = time.time()
         answers = self.answers(asked, mixtures, row_name)
         answered = time.time()
+        if row_name == "base":
+            self.base = answers
+        more = {}
+        if self.base is not None:
+            more["gain"], more["gain_se"] = gain(self.problems, self.base, answers)
         report(self.config.out, self.task.name, self.config.split, row_name, asked, answers,
                mixture=mixtures[0], seed=self.config.seed, first_pass_s=round(chosen - started, 1),
-               second_pass_s=round(answered - chosen, 1))
+               second_pass_s=round(answered - chosen, 1), **more)
 
 def accuracy_table(config, adaptive, tasks):
     """Every row on every task; the seconds of both passes are in the log."""

@@ -1,4 +1,4 @@
-"""Pictures from logs: learning curves, accuracy on unseen tasks, dispatch, the weights of CEM, what z changes.
+"""Pictures from logs: learning curves, accuracy on unseen tasks, dispatch, weights of CEM, what z changes.
 
     python plot.py out/math-0     # the learning curve of a run of your own
     python plot.py                # all pictures of README.md and RESULTS.md, from results/*.jsonl
@@ -185,7 +185,8 @@ def draw_box(axes, place, text, color):
               bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": color, "linewidth": 2})
 
 def draw_arrow(axes, start, end):
-    axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": "#444444", "linewidth": 1.5})
+    style = {"arrowstyle": "-|>", "color": "#444444", "linewidth": 1.5}
+    axes.annotate("", xy=end, xytext=start, arrowprops=style)
 
 def draw_two_passes(axes):
     axes.set_xlim(0, 10)

@@ -2,10 +2,10 @@
 
     python sample.py --adapt prompt "A train leaves at 9 and arrives at 11. How many hours does it take?"
     python sample.py --adapt cem       # find a mixture for an unseen task from a few examples, and try it
-    python sample.py                   # the base model; one question a line, an empty line ends it
+    python sample.py --adapt prompt    # a chat; each turn goes to the expert that fits it
 """
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_all, 
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts
 from formats.huggingface import write_hf
+from rl import chat_ids
 from svf import mix, using
 from tasks import get_task
 from tasks.interface import Problem, Task
@@ -24,7 +25,7 @@ UNSEEN_TASK = "reasoning_hard"  # for --adapt cem without a --task: one that no 
 
 @dataclass
 class Config:
-    prompt: str = flag("", "what to answer; empty: problems of --task, else asks you")
+    prompt: str = flag("", "what to answer; empty: problems of --task, else a chat")
     adapt: str = flag("none", f"first pass: none, {', '.join(STRATEGIES)}")
     expert: str = flag("", "answer with this expert: a name in --experts, or a file")
     experts: str = flag("experts", "folder of the experts at hand")
@@ -136,33 +137,96 @@ def chat_task(config, problem):
     return Task(name="chat", description="", system="", prefill="", max_new_tokens=config.max_new_tokens,
                 problems=None, score=score_nothing, stop="```" if problem.prefill.startswith("```") else "")
 
-def answer_prompt(config, adaptive, task, first_pass, prompt):
-    """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
-    problem = Problem(prompt)
+def answer_prompt(config, adaptive, task, first_pass, problem):
+    """Say which experts answer, then stream the answer (and the base model's to the very same text).
+
+    Returns the answer's text as far as it was shown: Ctrl-C ends it.
+    """
     if task is not None:
-        problem = Problem(prompt, prefill=task.prefill, system=task.system, instruction=task.instruction)
+        problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
     [mixture] = first_pass([problem])
     problem = dressed(problem, mixture, adaptive.experts.metadata)
     print("[" + " + ".join(f"{alpha:.2f} {name}" for name, alpha in mixture.items()) + "]")
-    stream_answer(config, adaptive, problem, mixture, label="")
+    text = stream_answer(config, adaptive, problem, mixture, label="")
     if config.compare:
         stream_answer(config, adaptive, problem, BASE, label="the base model: ")
+    return text
 
 def stream_answer(config, adaptive, problem, mixture, label):
     print(label + problem.prefill, end="", flush=True)
-    second_pass(adaptive, chat_task(config, problem), [problem], [mixture], Stream(adaptive.tokenizer))
+    stream = Stream(adaptive.tokenizer)
+    try:
+        second_pass(adaptive, chat_task(config, problem), [problem], [mixture], stream)
+    except KeyboardInterrupt:
+        print(" [stopped]", end="")
     print()
+    return problem.prefill + adaptive.tokenizer.decode(stream.ids)
 
-def answer_prompts(config, adaptive, task, first_pass):
-    """The prompt of the command line, or one a line from the user until an empty one."""
-    if config.prompt:
-        answer_prompt(config, adaptive, task, first_pass, config.prompt)
-        return
-    print("one question a line; an empty line ends it")
-    for line in sys.stdin:
-        if not line.strip():
-            break
-        answer_prompt(config, adaptive, task, first_pass, line.strip())
+# -- a chat --------------------------------------------------------------------------------------------------
+
+HELP = "one message a line; /expert NAME (or none), /compare, /reset, /quit; Ctrl-C ends an answer"
+
+class Chat:
+    """A conversation that remembers its turns; each turn is sent to an expert anew."""
+
+    def __init__(self, config, adaptive, task, first_pass):
+        self.config = config
+        self.adaptive = adaptive
+        self.task = task
+        self.first_pass = first_pass
+        self.history = []  # messages of earlier turns, the oldest first
+
+    def obey(self, command):
+        """/compare, /reset or /expert NAME. Raises ValueError for another command or an unknown expert."""
+        word, _, name = command.partition(" ")
+        if word == "/compare":
+            self.config.compare = not self.config.compare
+            print("[the base model answers, too]" if self.config.compare else "[no comparison]")
+        elif word == "/reset":
+            self.history = []
+            print("[forgotten]")
+        elif word == "/expert" and name in ("", "none"):
+            self.first_pass = FirstPass(self.config, self.adaptive, self.task)
+        elif word == "/expert":
+            path = Path(self.config.experts, f"{name}.safetensors")
+            if name not in self.adaptive.experts.task:
+                self.adaptive.experts.add(name, *load_expert(path, self.adaptive.model))
+            self.first_pass = FirstPass(replace(self.config, expert=name), self.adaptive, self.task)
+        else:
+            raise ValueError(f"{word} is no command: {HELP}")
+
+    def room_for(self, problem):
+        """The problem with as many earlier turns as the context holds; the oldest leave, and it is said."""
+        most = self.adaptive.model.args.max_seq_len - self.config.max_new_tokens
+        task = chat_task(self.config, problem)
+        forgotten = 0
+        while len(chat_ids(self.adaptive.tokenizer, task, problem)) > most and problem.history:
+            problem = replace(problem, history=problem.history[2:])
+            forgotten += 1
+        if forgotten:
+            self.history = list(problem.history)
+            print(f"[the context is full: the {forgotten} oldest turns are forgotten]")
+        return problem
+
+    def say(self, message):
+        """Answer a message, and remember both."""
+        problem = self.room_for(Problem(message, history=tuple(self.history)))
+        text = answer_prompt(self.config, self.adaptive, self.task, self.first_pass, problem)
+        self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": text}]
+
+    def run(self):
+        print(HELP)
+        for line in sys.stdin:
+            line = line.strip()
+            if line == "/quit":
+                break
+            try:
+                if line.startswith("/"):
+                    self.obey(line)
+                elif line:
+                    self.say(line)
+            except (ValueError, OSError) as error:  # a turn that cannot be answered does not end the chat
+                print(f"[{error}]")
 
 def answer_task(config, adaptive, task, first_pass):
     """Answer test problems, show the first few beside the base model's answers, and score all."""
@@ -199,10 +263,12 @@ def main():
     first_pass = FirstPass(config, adaptive, task)
     if config.export:
         export(config, adaptive, first_pass)
-    elif task is not None and not config.prompt:
+    elif config.prompt:
+        answer_prompt(config, adaptive, task, first_pass, Problem(config.prompt))
+    elif task is not None:
         answer_task(config, adaptive, task, first_pass)
     else:
-        answer_prompts(config, adaptive, task, first_pass)
+        Chat(config, adaptive, task, first_pass).run()
 
 if __name__ == "__main__":
     run_main(main)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import adapt
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_all, append, bar, flag,
-                    kept_or_answered, load_adapter, machine, open_model, parse_flags, peak_memory,
+                    gain, kept_or_answered, load_adapter, machine, open_model, parse_flags, peak_memory,
                     pick_device, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_whole
@@ -47,7 +47,7 @@ class Config:
     out: str = flag("", "folder to write to; empty: out/TASK-SEED")
     adapter: str = flag("svf", "what is learned: svf, or the name of an adapter file of your own")
     modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3) or all")
-    steps: int = flag(12, "updates of z")
+    steps: int = flag(16, "updates of z")
     rollouts: int = flag(64, "sampled answers per step")
     group: int = flag(4, "of them, answers to the same problem, which are compared with each other")
     micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
@@ -215,6 +215,9 @@ def compare(run, learner):
         for row, z in (("base", {}), ("expert", run.state["best"])):
             rows[row] = greedy_answers(learner, z, problems, f"{row}, {split}")
             report(run.log, learner.task.name, split, row, problems, rows[row])
+        mean, error = gain(problems, rows["base"], rows["expert"])
+        print(f"{'':<43} {100 * mean:+5.1f} ± {100 * error:3.1f} points, problem by problem")
+        append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error})
     show(problems, rows)
 
 def command():

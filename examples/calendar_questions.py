@@ -1,6 +1,6 @@
 """A family of your own, `calendar`: questions on dates and years. It has no harder cousin.
 
-    cp examples/calendar_questions.py tasks/      # and add "calendar_questions" to FAMILIES in tasks/__init__.py
+    cp examples/calendar_questions.py tasks/      # then add its name to FAMILIES in tasks/__init__.py
     python train.py --task calendar
     cp out/calendar-0/calendar.safetensors experts/
     python eval.py --dispatch                     # the old classifier, now among five classes

@@ -37,7 +37,8 @@ class BytePairs:
 
     def __init__(self, ranks, specials, pattern):
         self.bpe = tiktoken.Encoding("t2", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
-        self.specials, self.vocab_size = specials, max(*ranks.values(), *specials.values()) + 1
+        self.specials = specials
+        self.vocab_size = max(*ranks.values(), *specials.values()) + 1
         # tiktoken panics in Rust on a byte that is no token (SmolLM2 lacks 21), so such text is refused first
         self.missing = {b for b in range(256) if bytes([b]) not in ranks}
 
@@ -51,7 +52,10 @@ class BytePairs:
 
     def render(self, pieces):
         """[(is special, text), …] -> ids."""
-        return [i for special, s in pieces for i in ([self.specials[s]] if special else self.encode(s))]
+        ids = []
+        for is_special, text in pieces:
+            ids += [self.specials[text]] if is_special else self.encode(text)
+        return ids
 
     def decode(self, ids):
         return self.bpe.decode(ids, errors="replace")
@@ -76,8 +80,8 @@ class Pieces:
         return self.hf.encode(utf8(text).decode(), add_special_tokens=False).ids
 
     def render(self, pieces):
-        for special, text in pieces:
-            if not special:
+        for is_special, text in pieces:
+            if not is_special:
                 self.encode(text)  # refuses special tokens; the ids themselves depend on a piece's neighbours
         return self.hf.encode("".join(text for _, text in pieces), add_special_tokens=False).ids
 
@@ -88,8 +92,10 @@ class Tokenizer:
     """encode, decode, and chat: a conversation in the model's own format, up to where the model goes on."""
 
     def __init__(self, vocabulary):
-        self.vocabulary, self.specials = vocabulary, vocabulary.specials
-        self.vocab_size, self.encode = vocabulary.vocab_size, vocabulary.encode
+        self.vocabulary = vocabulary
+        self.specials = vocabulary.specials
+        self.vocab_size = vocabulary.vocab_size
+        self.encode = vocabulary.encode
         self.special_ids = set(self.specials.values())
         self.stop_ids = {i for text, i in self.specials.items() if text in STOPS}
 
@@ -102,32 +108,50 @@ class Tokenizer:
 
         Raises ValueError if the special tokens belong to no known format, or if the text cannot be encoded.
         """
-        special, turns = self.specials, [(m["role"], m["content"]) for m in messages]
-        if "<|start_header_id|>" in special:
-            turns = [(role, text.strip()) for role, text in turns] + [("assistant", prefill)]
-            pieces = [piece for role, text in turns for piece in (
-                (True, "<|start_header_id|>"), (False, role), (True, "<|end_header_id|>"),
-                (False, "\n\n" + text), (True, "<|eot_id|>"))]
-            pieces = [(True, "<|begin_of_text|>"), *pieces[:-1]]  # the answer is open
-        elif "<|im_start|>" in special:
-            turns = [*turns, ("assistant", prefill)]
-            pieces = [piece for role, text in turns for piece in (
-                (True, "<|im_start|>"), (False, f"{role}\n{text}"), (True, "<|im_end|>"), (False, "\n"))][:-2]
-        elif "[INST]" in special:
-            # Mistral has no system turn: the system prompt opens the last user turn
-            system = "".join(text + "\n\n" for role, text in turns if role == "system")
-            turns = [turn for turn in turns if turn[0] != "system"]
-            pieces = [(True, "<s>")]
-            for i, (role, text) in enumerate(turns):
-                if role == "assistant":
-                    pieces += [(False, " " + text), (True, "</s>")]
-                else:
-                    text = system + text if i == len(turns) - 1 else text
-                    pieces += [(True, "[INST]"), (False, " " + text), (True, "[/INST]")]
-            pieces += [(False, " " + prefill)] if prefill else []
+        if "<|start_header_id|>" in self.specials:
+            pieces = llama3_pieces(messages, prefill)
+        elif "<|im_start|>" in self.specials:
+            pieces = chatml_pieces(messages, prefill)
+        elif "[INST]" in self.specials:
+            pieces = mistral_pieces(messages, prefill)
         else:
             raise ValueError("this tokenizer has no chat format known here (Llama-3, ChatML, Mistral)")
         return self.vocabulary.render(pieces)
+
+# -- chat formats: messages -> [(is special, text), …], up to where the model goes on -------------------------
+
+def llama3_pieces(messages, prefill):
+    # the format trims what was said, but not the opening of the answer
+    turns = [(message["role"], message["content"].strip()) for message in messages] + [("assistant", prefill)]
+    pieces = [(True, "<|begin_of_text|>")]
+    for role, text in turns:
+        pieces += [(True, "<|start_header_id|>"), (False, role), (True, "<|end_header_id|>"),
+                   (False, "\n\n" + text), (True, "<|eot_id|>")]
+    return pieces[:-1]  # the answer is open
+
+def chatml_pieces(messages, prefill):
+    pieces = []
+    for message in [*messages, {"role": "assistant", "content": prefill}]:
+        pieces += [(True, "<|im_start|>"), (False, f"{message['role']}\n{message['content']}"),
+                   (True, "<|im_end|>"), (False, "\n")]
+    return pieces[:-2]  # the answer is open
+
+def mistral_pieces(messages, prefill):
+    """Mistral has no system turn: the system prompt opens the last user turn."""
+    system = "".join(m["content"] + "\n\n" for m in messages if m["role"] == "system")
+    turns = [m for m in messages if m["role"] != "system"]
+    pieces = [(True, "<s>")]
+    for i, message in enumerate(turns):
+        text = message["content"]
+        if message["role"] == "assistant":
+            pieces += [(False, " " + text), (True, "</s>")]
+            continue
+        if i == len(turns) - 1:
+            text = system + text
+        pieces += [(True, "[INST]"), (False, " " + text), (True, "[/INST]")]
+    if prefill:
+        pieces.append((False, " " + prefill))
+    return pieces
 
 # -- three ways to write the same table ----------------------------------------------------------------------
 
@@ -176,7 +200,8 @@ def pattern_of(file):
     """The word pattern of a tokenizer.json that is a byte-level BPE which tiktoken can express, else None."""
     steps = file["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
-    kinds, first, last = [step.get("type") for step in steps], steps[0], steps[-1]
+    kinds = [step.get("type") for step in steps]
+    first, last = steps[0], steps[-1]
     if file["model"]["type"] != "BPE" or file["normalizer"] or last.get("add_prefix_space"):
         return None
     if kinds == ["ByteLevel"] and last["use_regex"]:
@@ -191,7 +216,8 @@ def pattern_of(file):
 def from_gguf(fields):
     """A GGUF token table; `fields` maps a key of the file to its value."""
     pattern = {"smollm": DIGITS_PATTERN, "llama-bpe": LLAMA3_PATTERN, "gpt-2": GPT2_PATTERN}
-    kind, pre = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "none")
+    kind = fields["tokenizer.ggml.model"]
+    pre = fields.get("tokenizer.ggml.pre", "none")
     if kind != "gpt2" or pre not in pattern:
         raise ValueError(f"the GGUF tokenizer {kind!r} with words cut as {pre!r} is not supported (gpt2 with "
                          f"{', '.join(pattern)} is)")

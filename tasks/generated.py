@@ -8,7 +8,7 @@ training never saw. The split `heldout` uses the training part, but has no probl
 """
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from tasks.interface import random_for
@@ -55,7 +55,9 @@ class Generator:
         part = PART_OF[split]
         found = {}
         for _ in range(500 * n):
-            problem = self.make(rng, part, rng.choice(self.templates[part]))
+            template = rng.choice(self.templates[part])
+            problem = self.make(rng, part, template)
+            problem = replace(problem, template=self.templates[part].index(template))
             if part != "train" or is_held_out(problem) == (split == "heldout"):
                 found[problem.prompt] = problem
             if len(found) == n:

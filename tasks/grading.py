@@ -93,7 +93,7 @@ def score_programs(problems, texts):
         if p.check.expected is None:
             references[p.prompt] = sandbox.Program(p.check.reference + p.check.after, p.check.entry,
                                                    p.check.calls)
-    results = sandbox.run(programs + list(references.values()), seconds=4)
+    results = sandbox.run_programs(programs + list(references.values()), seconds=4)
     reference_results = dict(zip(references, results[len(programs):]))
     rewards = []
     for p, result in zip(problems, results):

@@ -22,6 +22,8 @@ class Problem:
     system: str | None = None  # instead of the task's own
     instruction: str | None = None  # instead of the task's own
     check: ProgramCheck | None = None
+    history: tuple[dict, ...] = ()  # earlier turns of a chat, {"role": user or assistant, "content": text}
+    template: int = -1  # which template of its part made it, for honest errors; -1: none
 
 @dataclass(frozen=True)
 class Task:

@@ -9,7 +9,7 @@ event ends it at once.
 This limits accidents and reward hacking. It is not a jail. Tested on Linux; macOS does not enforce the memory
 limit, and Windows has none of these limits, so there the code tasks refuse to run.
 
-    run([Program("def f(x): return x + 1", "f", [[1], [2]])], seconds=4)   ->   [[2, 3]]
+    run_programs([Program("def f(x): return x + 1", "f", [[1], [2]])], seconds=4)   ->   [[2, 3]]
 """
 import ast
 import json
@@ -122,7 +122,7 @@ def run_one(program, seconds):
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None  # not what our child writes: the program got at the channel
 
-def run(programs, seconds):
+def run_programs(programs, seconds):
     """Run all programs, as many at a time as there are cores -> list of what `run_one` gives."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda program: run_one(program, seconds), programs))

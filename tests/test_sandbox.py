@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tasks.sandbox import Program, run, same
+from tasks.sandbox import Program, run_programs, same
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are tested on Linux")
 TRAP = tempfile.mkdtemp() + "/hostile-file"
@@ -47,7 +47,7 @@ def test_hostile_programs_get_no_result_in_parallel_and_in_time(tmp_path, monkey
     with open(TRAP, "w"):
         pass
     started = time.time()
-    results = run([Program(source, "f", [[1]]) for source in HOSTILE.values()], seconds=3)
+    results = run_programs([Program(source, "f", [[1]]) for source in HOSTILE.values()], seconds=3)
     spent = time.time() - started
     passed = [name for name, result in zip(HOSTILE, results) if result is not None and same(result, [2])]
     assert passed == []
@@ -57,7 +57,7 @@ def test_hostile_programs_get_no_result_in_parallel_and_in_time(tmp_path, monkey
     os.remove(TRAP)
 
 def test_no_child_is_left_running():
-    run([Program("def f(x):\n while True: pass", "f", [["a mark of this very test"]])], seconds=1)
+    run_programs([Program("def f(x):\n while True: pass", "f", [["a mark of this very test"]])], seconds=1)
     with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
         assert file.read().split() == []
 
@@ -70,7 +70,7 @@ def f(kind):
             "empty": set(), "text": "a'\\n", "bytes": b"x", "counter": collections.Counter("aab")}[kind]
 """
     kinds = ["int", "tuple", "set", "dict", "none", "inf", "empty", "text", "bytes", "counter"]
-    [result] = run([Program(source, "f", [[kind] for kind in kinds])], seconds=5)
+    [result] = run_programs([Program(source, "f", [[kind] for kind in kinds])], seconds=5)
     assert same(result, [2, (1, (2, 3)), {1, 3}, {"a": [1.5]}, None, float("inf"), set(), "a'\n", b"x",
                          {"a": 2, "b": 1}])
 

@@ -123,13 +123,15 @@ def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, tmp_path):
     assert {"state", "config", "logged"} == torch.load(state, weights_only=True).keys()
     assert run("train.py", *train_flags(tiny_folder, tmp_path / "run"), "--resume").returncode == 0
 
-def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path):
+def sample_flags(tiny_folder, folder):
     model, _ = load(tiny_folder, "cpu")
-    z = random_z(wrap(model, MODULES["all"]), size=0.5)
-    save_whole(tmp_path / "math.safetensors", z, {
+    save_whole(folder / "math.safetensors", random_z(wrap(model, MODULES["all"]), size=0.5), {
         "fingerprint": model.fingerprint, "base": "tiny", "kind": "task", "task": "math", "example": "1 + 1?",
         "system": "Add.", "prefill": "Sum:"})
-    common = ["--model", tiny_folder, "--experts", tmp_path, "--max-new-tokens", "5", "--dtype", "float32"]
+    return ["--model", tiny_folder, "--experts", folder, "--dtype", "float32"]
+
+def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path):
+    common = ["--max-new-tokens", "5", *sample_flags(tiny_folder, tmp_path)]
     done = run("sample.py", "2 + 2?", "--expert", "math", "--compare", *common)
     assert done.returncode == 0, done.stderr
     assert "[1.00 math]\nSum:" in done.stdout and "the base model: Sum:" in done.stdout
@@ -139,6 +141,53 @@ def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path
         r"math +\d\.\d\d", cem.stdout), cem.stderr
     missing = run("sample.py", "hi", "--expert", "nobody", *common)
     assert missing.returncode == 2 and "nobody" in missing.stderr
+
+def test_a_chat_goes_on_after_a_turn_that_cannot_be_answered(tiny_folder, tmp_path):
+    turns = ["hello", "x" * 9000, "/expert nobody", "/nonsense", "/expert math", "2 + 2?", "/compare", "3?",
+             "/reset", "/quit", "never read"]
+    done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *sample_flags(tiny_folder, tmp_path)),
+                          input="\n".join(turns), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert "do not fit the model's 8192" in said and "nobody" in said and "/nonsense is no command" in said
+    assert said.count("[1.00 other]") == 2 and said.count("[1.00 math]\nSum:") == 2
+    assert said.count("the base model: Sum:") == 1 and "[forgotten]" in said and "never" not in said
+
+def test_the_oldest_turns_leave_when_the_context_is_full(tiny_folder, tmp_path):
+    turns = ["a" * 3000, "b" * 3000, "c" * 3000, "/quit"]
+    done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *sample_flags(tiny_folder, tmp_path)),
+                          input="\n".join(turns), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "the 1 oldest turns are forgotten" in done.stdout, done.stderr
+
+def test_ctrl_c_ends_an_answer_and_not_the_chat(tiny_folder, tmp_path):
+    flags = ["--max-new-tokens", 4000, *sample_flags(tiny_folder, tmp_path)]
+    child = subprocess.Popen(command("sample.py", *flags),
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    child.stdin.write("hello\n")
+    child.stdin.flush()
+    while "[1.00 other]" not in child.stdout.readline():
+        pass
+    time.sleep(1)
+    child.send_signal(signal.SIGINT)
+    said, errors = child.communicate("/reset\n/quit\n", timeout=60)
+    assert child.returncode == 0 and "[stopped]" in said and "[forgotten]" in said, errors
+
+def test_a_file_of_ones_own_goes_through_train_sample_and_eval(tiny_folder, tmp_path):
+    rows = [{"question": f"Is {i} even?", "answer": "no" if i % 2 else "yes", "options": ["yes", "no"]}
+            for i in range(120)]
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = ["--model", tiny_folder, "--dtype", "float32"]
+    done = run("train.py", "--task", own, "--steps", 1, "--rollouts", 8, "--max-new-tokens", 4, "--out",
+               tmp_path / "experts", *common)
+    assert done.returncode == 0 and "own             test     expert" in done.stdout, done.stderr
+    done = run("eval.py", "--tasks", own, "--rows", "base,expert,uniform", "--n", 5, "--experts",
+               tmp_path / "experts", "--out", tmp_path / "log", *common)
+    assert done.returncode == 0 and "test     expert own" in done.stdout, done.stderr
+    done = run("sample.py", "--adapt", "cem", "--task", own, "--shots", 2, "--generations", 1, "--experts",
+               tmp_path / "experts", "--max-new-tokens", 4, "Is 7 even?", *common)
+    assert done.returncode == 0 and "cem: 2 examples of own" in done.stdout, done.stderr
 
 def test_bench_measures_every_part_and_its_log_parses(tiny_folder, tmp_path):
     done = run("bench.py", "--model", tiny_folder, "--rollouts", 4, "--micro-batch", 2, "--prompt-tokens", 5,

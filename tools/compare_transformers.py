@@ -227,7 +227,8 @@ def compare_cem(folder, rounds, members=32, prompt_tokens=64, new_tokens=32):
     model.to(DTYPE)
     hf = LlamaForCausalLM.from_pretrained(folder / "cem", dtype=DTYPE).eval()
     torch.manual_seed(0)
-    experts = {k: {name: v + 0.01 * torch.randn_like(v) for name, v in start(model).items()} for k in range(3)}
+    ones = start(model)
+    experts = {k: {name: v + 0.01 * torch.randn_like(v) for name, v in ones.items()} for k in range(3)}
     population = [dict(enumerate(alpha)) for alpha in torch.rand(members, 3).tolist()]
     for shots in (3, 10):
         rows = torch.randint(model.args.vocab_size, (members * shots, prompt_tokens)).tolist()
@@ -269,8 +270,8 @@ def compare_step(rounds):
         hook.remove()
 
     def step(lam):
-        settings = Settings(steps=1, rollouts=64, group=64, micro_batch=16, lr=0.0, lam=lam, seed=0, eval_every=1,
-                            patience=1)
+        settings = Settings(steps=1, rollouts=64, group=64, micro_batch=16, lr=0.0, lam=lam, seed=0,
+                            eval_every=1, patience=1)
         z = {name: v.requires_grad_() for name, v in start(model).items()}
         with using(model, z):
             accumulate_gradient(model, svf, batch, advantages, sampling, settings)

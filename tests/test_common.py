@@ -1,0 +1,48 @@
+"""pytest tests/test_common.py: errors that count templates, base answers that are kept while they hold."""
+import math
+
+import pytest
+
+import common
+from rl import Answer
+from tasks import get_task
+from tasks.interface import Problem
+
+def answers(rights):
+    return [Answer([], [], [], "", 1 if right else -1, True) for right in rights]
+
+def problems(templates):
+    return [Problem("", template=template) for template in templates]
+
+def test_templates_that_stand_or_fall_together_count_once_each():
+    """Four templates of 25 problems, two all right and two all wrong: n is 4 and not 100."""
+    templates = [i // 25 for i in range(100)]
+    values = [float(template < 2) for template in templates]
+    assert common.clustered_error(values, problems(templates)) == pytest.approx(0.5 / math.sqrt(3))
+
+def test_where_templates_do_not_matter_the_clustered_error_is_the_binomial_one():
+    templates = [i % 50 for i in range(1000)]
+    values = [float((i * 7919) % 1000 < 300) for i in range(1000)]
+    binomial = math.sqrt(0.21 / 1000)
+    assert common.clustered_error(values, problems(templates)) == pytest.approx(binomial, rel=0.35)
+    assert common.clustered_error(values, problems([-1] * 1000)) is None
+
+def test_a_gain_is_counted_problem_by_problem():
+    base, better = answers([1, 0, 0, 0] * 25), answers([1, 1, 0, 0] * 25)
+    mean, error = common.gain(problems([-1] * 100), base, better)
+    assert mean == pytest.approx(0.25) and error == pytest.approx(math.sqrt(0.25 * 0.75 / 100))
+
+def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, _ = tiny
+    task = get_task("math")
+    made = []
+
+    def answer_them():
+        made.append(1)
+        return answers([1, 0])
+    first = task.problems("val", 2, 0)
+    for asked in (first, first, task.problems("val", 2, 1)):
+        assert common.kept_or_answered(answer_them, model, task, asked) == answers([1, 0])
+    assert len(made) == 2
+    assert [path.suffix for path in tmp_path.rglob("*.*")] == [".json"] * 2  # nothing half-written

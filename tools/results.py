@@ -1,0 +1,182 @@
+"""Every table of README.md and RESULTS.md, and every picture, from the logs in results/.
+
+A table stands between <!-- table NAME --> and <!-- end -->; what is there is replaced.
+
+    python tools/results.py            # write tables and pictures
+    python tools/results.py --check    # say which file is not what the logs say; exit code 1
+"""
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+import plot  # noqa: E402
+
+RESULTS = ROOT / "results"
+PAGES = ("README.md", "RESULTS.md")
+TASKS = ("math", "code", "reasoning")
+
+def read(name):
+    return plot.read_log(RESULTS / f"{name}.jsonl")
+
+def percent(value):
+    return f"{100 * value:.1f}"
+
+def with_error(value, error):
+    return f"{100 * value:.1f} ± {100 * error:.1f}"
+
+def gained(value, error):
+    return f"{100 * value:+.1f} ± {100 * error:.1f}"
+
+def table(head, rows):
+    """Markdown of a table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+# -- one training run ----------------------------------------------------------------------------------------
+
+class TrainingRun:
+    """A log of train.py, by what it says."""
+
+    def __init__(self, name):
+        self.records = read(name)
+        [self.end] = [record for record in self.records if "command" in record]
+
+    def row(self, split, row):
+        [record] = plot.rows_of(self.records, split=split, row=row)
+        return record
+
+    def accuracy(self, split, row):
+        record = self.row(split, row)
+        return with_error(record["accuracy"], record["se"])
+
+    def gain(self, split):
+        [record] = [record for record in plot.rows_of(self.records, split=split) if "gain" in record]
+        return gained(record["gain"], record["gain_se"])
+
+    def lenient(self, split):
+        base, expert = self.row(split, "base"), self.row(split, "expert")
+        if base["lenient"] is None:
+            return "–"
+        return f"{percent(base['lenient'])} → {percent(expert['lenient'])}"
+
+    def minutes(self):
+        return f"{self.end['seconds'] / 60:.0f}"
+
+    def memory(self):
+        return f"{self.end['peak_bytes'] / 1e9:.1f}"
+
+def headline_table():
+    rows = []
+    for task in TASKS:
+        run = TrainingRun(f"{task}-0")
+        rows.append([task, f"`{run.end['command']}`", run.accuracy("test", "base"),
+                     run.accuracy("test", "expert"), run.gain("test"), run.minutes()])
+    return table(["task", "command", "base, %", "expert, %", "gain, points", "minutes"], rows)
+
+def runs_table():
+    rows = []
+    for log in sorted(RESULTS.glob("*.jsonl")):
+        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+(-float32|-long)?", log.stem):
+            continue
+        run = TrainingRun(log.stem)
+        for split in ("heldout", "test"):
+            rows.append([f"{log.stem}, {run.end['machine']['dtype']}", split, run.accuracy(split, "base"),
+                         run.accuracy(split, "expert"), run.gain(split), run.lenient(split),
+                         percent(run.row(split, "base")["finished"]), run.minutes(), run.memory()])
+    head = ["run", "split", "base", "expert", "gain", "lenient", "base finished", "minutes", "GB"]
+    return table(head, rows)
+
+# -- eval.py -------------------------------------------------------------------------------------------------
+
+def accuracy_table_of(name):
+    """Rows by tasks of a log of eval.py."""
+    records = [record for record in read(name) if "accuracy" in record]
+    tasks = list(dict.fromkeys(record["task"] for record in records))
+    rows = []
+    for row in dict.fromkeys(record["row"] for record in records):
+        cells = [row]
+        for task in tasks:
+            found = plot.rows_of(records, task=task, row=row)
+            cells.append(with_error(found[0]["accuracy"], found[0]["se"]) if found else "–")
+            cells.append(gained(found[0]["gain"], found[0]["gain_se"]) if found else "–")
+        rows.append(cells)
+    head = ["answered by"]
+    for task in tasks:
+        head += [task, "gain"]
+    return table(head, rows)
+
+def dispatch_table():
+    rows = []
+    for record in read("eval-dispatch"):
+        if "chosen" in record:
+            right = record["chosen"][record["class"]] / record["n"]
+            elsewhere = [f"{name} {count}" for name, count in record["chosen"].items()
+                         if count and name != record["class"]]
+            rows.append([record["row"], record["split"], record["class"], percent(right), str(record["n"]),
+                         ", ".join(elsewhere)])
+    return table(["asked by", "requests", "class", "right, %", "n", "the rest went to"], rows)
+
+def instruction_table():
+    rows = []
+    for record in read("instructions"):
+        if "instruction" in record:
+            line = record["instruction"] or "(none)"
+            rows.append([record["task"], line, with_error(record["accuracy"], record["se"]),
+                         percent(record["finished"])])
+    return table(["task", "line behind the question", "base, validation", "finished"], rows)
+
+def own_table():
+    rows = []
+    for log in sorted(RESULTS.glob("own-*.jsonl")):
+        run = TrainingRun(log.stem)
+        rows.append([f"`{run.end['command']}`", run.accuracy("test", "base"), run.accuracy("test", "expert"),
+                     run.gain("test"), str(run.row("test", "base")["n"]), run.minutes()])
+    return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
+
+TABLES = {"headline": headline_table, "runs": runs_table, "dispatch": dispatch_table,
+          "instructions": instruction_table, "own": own_table}
+
+def table_of(name):
+    """The table of that name; eval-NAME is the accuracy table of the log of that name."""
+    if name in TABLES:
+        return TABLES[name]()
+    return accuracy_table_of(name)
+
+# -- pages ---------------------------------------------------------------------------------------------------
+
+def filled(text):
+    """The page with its tables made anew."""
+    return re.sub(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)",
+                  lambda found: found[1] + table_of(found[2]) + "\n" + found[3], text, flags=re.DOTALL)
+
+def stale_pages():
+    """The pages that do not say what the logs say."""
+    return [page for page in PAGES if filled(text := (ROOT / page).read_text(encoding="utf-8")) != text]
+
+def numbers_without_a_log():
+    """Every 'x ± y' of the pages that stands in no table made from a log."""
+    from_logs = set()
+    for page in PAGES:
+        for name in re.findall(r"<!-- table (\S+) -->", (ROOT / page).read_text(encoding="utf-8")):
+            from_logs |= set(re.findall(r"[+−-]?\d+\.\d ± \d+\.\d", table_of(name)))
+    said = {(page, number) for page in PAGES for number in
+            re.findall(r"[+−-]?\d+(?:\.\d+)? ± \d+(?:\.\d+)?", (ROOT / page).read_text(encoding="utf-8"))}
+    return sorted(f"{page}: {number}" for page, number in said if number not in from_logs)
+
+def main():
+    if sys.argv[1:] == ["--check"]:
+        wrong = [f"{page} is not what the logs say" for page in stale_pages()] + numbers_without_a_log()
+        print("\n".join(wrong) or "every table and number is in a log")
+        sys.exit(1 if wrong else 0)
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        (ROOT / page).write_text(filled(text), encoding="utf-8")
+        print(f"wrote {page}")
+    pyplot = plot.import_pyplot()
+    for picture in plot.PICTURES:
+        picture(pyplot)
+
+if __name__ == "__main__":
+    main()
