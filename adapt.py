@@ -127,9 +127,16 @@ class FewShot:
     generations: int = 4
     population: int = 12
     elites: int = 3
+    per_block: bool = False  # one α for each expert and block (A.4), not one for each expert
     seed: int = 0  # of the examples and the search
     progress: Callable[[Iterable], Iterable] = iter  # around the generations
     say: Callable[[str], None] = print  # what the search found, in a line
+
+def mixture_of(names, alpha):
+    """{expert: α, or a list of one α per block} from a member's numbers, expert by expert."""
+    blocks = len(alpha) // len(names)
+    by_expert = [alpha[i:i + blocks] for i in range(0, len(alpha), blocks)]
+    return {name: weights[0] if blocks == 1 else weights for name, weights in zip(names, by_expert)}
 
 @dataclass
 class FewShotFitness:
@@ -142,8 +149,8 @@ class FewShotFitness:
     shots: list
 
     def __call__(self, alpha):
-        experts = self.adaptive.experts.task
-        mixtures = [dict(zip(experts, member)) for member in alpha.tolist() for _ in self.shots]
+        names = list(self.adaptive.experts.task)
+        mixtures = [mixture_of(names, member) for member in alpha.tolist() for _ in self.shots]
         answers = second_pass(self.adaptive, self.task, self.shots * len(alpha), mixtures)
         return [self.score(answers[i:i + len(self.shots)]) for i in range(0, len(answers), len(self.shots))]
 
@@ -160,6 +167,8 @@ def search_mixture(adaptive, few_shot):
     known = torch.cat([torch.zeros(1, len(names)),  # the base model
                        torch.eye(len(names)),  # each expert alone
                        torch.full((1, len(names)), 1 / len(names))])
+    if few_shot.per_block:
+        known = known.repeat_interleave(adaptive.model.args.n_layers, dim=1)  # (K + 2, K · n_layers)
     alpha, (right, _) = cem(FewShotFitness(adaptive, few_shot.task, shots), known,
                             population=few_shot.population, elites=few_shot.elites,
                             generations=few_shot.generations, progress=few_shot.progress,
@@ -171,7 +180,10 @@ def search_mixture(adaptive, few_shot):
         few_shot.say(f"no candidate beats the base model on the {len(shots)} examples, so it answers")
     else:
         few_shot.say(f"the best candidate is right on {100 * right:.0f} % of {len(shots)} examples")
-    return {**dict(zip(names, alpha.tolist())), "other": 1 - alpha.sum().item()}
+    mixture = mixture_of(names, alpha.tolist())
+    if not few_shot.per_block:
+        mixture["other"] = 1 - alpha.sum().item()  # the base model's share
+    return mixture
 
 # -- strategies: (adaptive model, problems, few-shot settings) -> one mixture per problem --------------------
 
@@ -212,7 +224,7 @@ def dressed(problem, mixture, metadata):
     stays.
     """
     [name, *more] = mixture
-    if more or name not in metadata:
+    if more or name not in metadata or metadata[name]["kind"] == "mixture":
         return problem
     expert = metadata[name]
     prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]
@@ -225,6 +237,6 @@ def second_pass(adaptive, task, problems, mixtures, on_token=None):
     One mixture for all rows is merged; else every row carries its z, which for "other" is 1.
     """
     alike = all(mixture == mixtures[0] for mixture in mixtures)
-    z = mix(adaptive.experts.task, mixtures[0] if alike else mixtures)
+    z = mix(adaptive.experts.answering(), mixtures[0] if alike else mixtures)
     with using(adaptive.model, z) as select_rows:
         return rollout(adaptive.model, adaptive.tokenizer, task, problems, GREEDY, select_rows, on_token)

@@ -13,7 +13,7 @@ from adapt import STRATEGIES, AdaptiveModel, FewShot, dressed, second_pass
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_all, bar, flag, open_model,
                     parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
-from formats.experts import Experts, load_expert, load_experts
+from formats.experts import Experts, load_expert, load_experts, read_metadata, save_whole
 from formats.huggingface import write_hf
 from rl import chat_ids
 from svf import mix, using
@@ -35,6 +35,9 @@ class Config:
     shots: int = flag(10, "examples for cem")
     generations: int = flag(4, "of cem")
     n: int = flag(128, "problems of the task to answer")
+    per_block: bool = flag(False, "cem searches one weight per expert and block, not one per expert")
+    save: str = flag("", "keep the mixture that cem finds as an expert of this name in --experts")
+    show: str = flag("", "only show the weights of this saved mixture")
     compare: bool = flag(False, "show the base model's answer, too")
     export: str = flag("", "write the adapted model to this folder, in Hugging Face's format")
     max_new_tokens: int = flag(200, "of an answer to a prompt, or to a question of your own file")
@@ -49,6 +52,10 @@ def check_flags(config):
         raise ValueError(f"--adapt {config.adapt} is not known; choose none, {', '.join(STRATEGIES)}")
     if config.expert and config.adapt != "none":
         raise ValueError("--expert answers alone; leave out --adapt")
+    if (config.save or config.per_block) and not searches(config):
+        raise ValueError("--save and --per-block belong to a search; add --adapt cem")
+    if config.save and Path(config.experts, f"{config.save}.safetensors").exists():
+        raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
     if config.export and config.adapt != "none" and not searches(config) and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
     if config.export and Path(config.export).exists():
@@ -76,6 +83,8 @@ def open_adaptive_model(config):
         known = Path(config.experts, f"{config.expert}.safetensors")
         path = known if known.exists() else Path(config.expert)
         experts.add(path.stem, *load_expert(path, model))
+        if path.stem in experts.dispatch:
+            raise ValueError(f"--expert {config.expert} is a classifier; use it by --adapt classifier")
     return AdaptiveModel(model, tokenizer, experts)
 
 # -- the first pass ------------------------------------------------------------------------------------------
@@ -94,8 +103,8 @@ class FirstPass:
             return [{Path(config.expert).stem: 1.0}] * len(problems)
         if config.adapt == "none":
             return [BASE] * len(problems)
-        few_shot = FewShot(self.task, config.shots, config.generations, seed=config.seed,
-                           progress=partial(bar, desc="generations"))
+        few_shot = FewShot(self.task, config.shots, config.generations, per_block=config.per_block,
+                           seed=config.seed, progress=partial(bar, desc="generations"))
         strategy = STRATEGIES[config.adapt]
         if not strategy.searches:
             return strategy.first_pass(self.adaptive, problems, few_shot)
@@ -104,13 +113,42 @@ class FirstPass:
                   f"generations of {few_shot.population} candidates")
             [self.found] = strategy.first_pass(self.adaptive, problems[:1], few_shot)
             show_mixture(self.found)
+            if config.save:
+                save_mixture(config, self.adaptive, self.task, self.found)
         return [self.found] * len(problems)
 
+def in_words(mixture):
+    """'0.62 code + 1.00 math'; of weights per block, their mean."""
+    means = {name: sum(weight) / len(weight) if isinstance(weight, list) else weight
+             for name, weight in mixture.items()}
+    return " + ".join(f"{mean:.2f} {name}" for name, mean in means.items())
+
 def show_mixture(mixture):
-    """A bar for each expert's weight."""
+    """A bar for each expert's weight; one character per block where each block has its own."""
     for name, weight in mixture.items():
-        if name != "other":
+        if isinstance(weight, list):
+            blocks = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * w))] for w in weight)
+            print(f"  {name:<14} {sum(weight) / len(weight):5.2f} {blocks}")
+        elif name != "other":
             print(f"  {name:<14} {weight:5.2f} {'█' * round(30 * weight)}")
+
+def save_mixture(config, adaptive, task, mixture):
+    """Keep a mixture as an expert of its own, which --expert answers with and --show shows."""
+    path = Path(config.experts, f"{config.save}.safetensors")
+    save_whole(path, mix(adaptive.experts.task, mixture), {
+        "fingerprint": adaptive.model.fingerprint, "base": adaptive.model.name, "adapter": "svf",
+        "kind": "mixture", "task": task.name, "description": f"a mixture found on {config.shots} examples",
+        "mixture": mixture, "seed": config.seed})
+    print(f"wrote {path}")
+
+def show_saved(config):
+    """The weights of a saved mixture, from its metadata alone."""
+    path = Path(config.experts, f"{config.show}.safetensors")
+    metadata = read_metadata(path)
+    if metadata.get("kind") != "mixture":
+        raise ValueError(f"{path} is no mixture; --adapt cem --save NAME makes one")
+    print(f"{config.show}: {metadata['description']} of {metadata['task']}")
+    show_mixture(metadata["mixture"])
 
 # -- the second pass -----------------------------------------------------------------------------------------
 
@@ -146,7 +184,7 @@ def answer_prompt(config, adaptive, task, first_pass, problem):
         problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
     [mixture] = first_pass([problem])
     problem = dressed(problem, mixture, adaptive.experts.metadata)
-    print("[" + " + ".join(f"{alpha:.2f} {name}" for name, alpha in mixture.items()) + "]")
+    print(f"[{in_words(mixture)}]")
     text = stream_answer(config, adaptive, problem, mixture, label="")
     if config.compare:
         stream_answer(config, adaptive, problem, BASE, label="the base model: ")
@@ -189,7 +227,7 @@ class Chat:
             self.first_pass = FirstPass(self.config, self.adaptive, self.task)
         elif word == "/expert":
             path = Path(self.config.experts, f"{name}.safetensors")
-            if name not in self.adaptive.experts.task:
+            if name not in self.adaptive.experts.answering():
                 self.adaptive.experts.add(name, *load_expert(path, self.adaptive.model))
             self.first_pass = FirstPass(replace(self.config, expert=name), self.adaptive, self.task)
         else:
@@ -252,12 +290,15 @@ def answer_task(config, adaptive, task, first_pass):
 def export(config, adaptive, first_pass):
     """Write the model with the mixture of the first pass merged into its weights."""
     [mixture] = first_pass([Problem(config.prompt)])
-    with using(adaptive.model, mix(adaptive.experts.task, mixture)):
+    with using(adaptive.model, mix(adaptive.experts.answering(), mixture)):
         print(write_hf(adaptive.model, config.export))
 
 def main():
     config = parse_flags(Config, __doc__)
     check_flags(config)
+    if config.show:
+        show_saved(config)
+        return
     task = task_of(config)
     adaptive = open_adaptive_model(config)
     first_pass = FirstPass(config, adaptive, task)

@@ -170,25 +170,33 @@ def using(model, z):
         for name, module in modules.items():
             module.z, module.merged = before[name]
 
+def alpha_at(alpha, weight_name):
+    """α of an expert at a weight: one number for all, or one per block, that of "layers.7.attention.wq" being
+    the eighth."""
+    if isinstance(alpha, (list, tuple)):
+        alpha = alpha[int(weight_name.split(".")[1])]
+    return float(alpha)
+
 def mix(experts, mixtures, normalize=False):
     """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k, the base being one more expert of weight 1 − Σα.
 
-    experts {name: {weight name: z}}; one mixture {name: α} for all rows -> z of shape (r,), or a list with
-    one mixture per row -> (B, 1, r). normalize=True divides α by Σα, which makes it the paper's formula.
+    experts {name: {weight name: z}}; one mixture {name: α, or one α per block} for all rows -> z of shape
+    (r,), or a list with one mixture per row -> (B, 1, r). normalize=True divides α by Σα, which makes it the
+    paper's formula. Raises ValueError for an unknown expert, or weights that are not finite.
     """
     per_row = isinstance(mixtures, list)
     rows = mixtures if per_row else [mixtures]
     unknown = set().union(*rows) - experts.keys() - {"other"}
     if unknown:
         raise ValueError(f"no expert is named {', '.join(sorted(unknown))}; there is {', '.join(experts)}")
-    alpha = torch.tensor([[float(row.get(k, 0)) for k in experts] for row in rows])  # (B, K)
-    if normalize:
-        alpha = alpha / alpha.sum(dim=1, keepdim=True)
-    if not alpha.isfinite().all():
-        raise ValueError(f"mixture weights must be finite, with a sum other than 0 to normalize: {mixtures}")
     like = {name: z for expert in experts.values() for name, z in expert.items()}
     mixed = {}
     for name, any_z in like.items():
+        alpha = torch.tensor([[alpha_at(row.get(k, 0), name) for k in experts] for row in rows])  # (B, K)
+        if normalize:
+            alpha = alpha / alpha.sum(dim=1, keepdim=True)
+        if not alpha.isfinite().all():
+            raise ValueError(f"mixture weights must be finite (and not add up to 0 to normalize): {mixtures}")
         changes = [expert.get(name, torch.ones_like(any_z)) - 1 for expert in experts.values()]
         z = 1 + alpha.to(any_z.device) @ torch.stack(changes)  # (B, K) @ (K, r) -> (B, r)
         mixed[name] = z[:, None] if per_row else z[0]

@@ -27,7 +27,7 @@ from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_whole
 from model import Sampling
 from rl import Learner, Settings, accuracy, rollout, train_expert
-from tasks import get_task
+from tasks import get_task, sandbox
 from tasks.dispatch import dispatch_task
 
 EVAL_EVERY = 4  # steps between validations
@@ -144,8 +144,8 @@ def make_learner(config, task):
         task = dispatch_task(categories, config.data)
         sampling.logit_bias = adapt.calibrated_bias(model, tokenizer, categories)
     if task.runs_programs:
-        print("note: this task runs programs that the model wrote, in limited child processes "
-              "(tasks/sandbox.py)")
+        print("note: this task runs programs that the model wrote, in limited child processes held by "
+              f"{sandbox.fence()} (tasks/sandbox.py)")
     settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group,
                         micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                         eval_every=EVAL_EVERY, patience=PATIENCE)

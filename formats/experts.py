@@ -1,8 +1,9 @@
 """Experts on disk, as safetensors with metadata, and bases kept between runs.
 
 An expert is made for one base model, which its metadata name by a fingerprint; another model refuses it.
-Metadata: fingerprint and name of the base, adapter, kind (task or dispatch), task, one-line description, an
-example request, the system prompt and prefill it was trained under, step, validation accuracy, command.
+Metadata: fingerprint and name of the base, adapter, kind (task, dispatch or mixture), task, one-line
+description, example request, the system prompt, instruction and prefill it was trained under, step,
+validation accuracy, command.
 """
 import json
 from dataclasses import dataclass, field
@@ -17,12 +18,17 @@ class Experts:
     """The experts at hand, {name: {weight name: z}} by kind, and {name: metadata}."""
     task: dict = field(default_factory=dict)  # the categories of dispatch and the coordinates of CEM
     dispatch: dict = field(default_factory=dict)  # the classifier z_c, one or none
+    mixture: dict = field(default_factory=dict)  # what a search found, saved
     metadata: dict = field(default_factory=dict)
 
     def add(self, name, z, metadata):
-        experts = {"task": self.task, "dispatch": self.dispatch}
-        experts[metadata["kind"]][name] = z
+        of_kind = {"task": self.task, "dispatch": self.dispatch, "mixture": self.mixture}
+        of_kind[metadata["kind"]][name] = z
         self.metadata[name] = metadata
+
+    def answering(self):
+        """The experts that can answer: all but the classifier."""
+        return self.task | self.mixture
 
 def save_whole(path, tensors, metadata):
     """Write {name: tensor} as safetensors, with `metadata` as JSON values; never a half-written file."""
@@ -32,15 +38,30 @@ def save_whole(path, tensors, metadata):
               metadata={key: json.dumps(value) for key, value in metadata.items()})
     beside.replace(path)
 
+def open_expert(path, device="cpu"):
+    """The open safetensors file. Raises ValueError if it is none."""
+    try:
+        return safe_open(path, framework="pt", device=device)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not an expert: {error}") from error
+
+def metadata_of(path, file):
+    try:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not an expert: its metadata is no JSON ({error})") from error
+
+def read_metadata(path):
+    """{key: value} of an expert's file, without its tensors."""
+    with open_expert(path) as file:
+        return metadata_of(path, file)
+
 def load_expert(path, model):
     """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for another's."""
-    try:
-        with safe_open(path, framework="pt", device=str(model.tok_embeddings.weight.device)) as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            z = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not an expert: {error}") from error
-    if metadata.get("kind") not in ("task", "dispatch"):
+    with open_expert(path, str(model.tok_embeddings.weight.device)) as file:
+        metadata = metadata_of(path, file)
+        z = {name: file.get_tensor(name) for name in file.keys()}
+    if metadata.get("kind") not in ("task", "dispatch", "mixture"):
         raise ValueError(f"{path} is not an expert: its metadata does not say of which kind")
     if metadata["fingerprint"] != model.fingerprint:
         raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "

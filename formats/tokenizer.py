@@ -118,7 +118,7 @@ class Tokenizer:
             raise ValueError("this tokenizer has no chat format known here (Llama-3, ChatML, Mistral)")
         return self.vocabulary.render(pieces)
 
-# -- chat formats: messages -> [(is special, text), …], up to where the model goes on -------------------------
+# -- chat formats: messages -> [(is special, text), …], up to where the model goes on -----------------------
 
 def llama3_pieces(messages, prefill):
     # the format trims what was said, but not the opening of the answer

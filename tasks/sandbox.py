@@ -2,17 +2,23 @@
 
 The child gets a program and a list of calls, runs them, and returns what they gave as Python literals. What
 was expected stays with the parent, so nothing the program prints, and no object that claims to equal
-everything, can pass. Before the program runs, the child gives up: root (it becomes nobody), memory beyond 1
-GB, new processes, files, its environment, and, by an audit hook, every other way to the outside: any such
-event ends it at once.
+everything, can pass. Before the program runs the child gives up, in this order:
 
-This limits accidents and reward hacking. It is not a jail. Tested on Linux; macOS does not enforce the memory
-limit, and Windows has none of these limits, so there the code tasks refuse to run.
+1. memory beyond 1 GB, output beyond 64 KB, processor time, root (it becomes nobody, where it may), and files;
+2. by an audit hook, every Python call to the outside: any such event ends it at once. A program can take the
+   hook off from inside, so it is a fence for accidents;
+3. by the kernel (Linux, seccomp), every system call but those for computing. Python cannot undo this one, so
+   what comes past 2 is refused here. macOS and some containers lack it; `fence` says what this machine gives.
+
+Still possible: to use up its time, and for HumanEval, whose own `check` runs beside the program, to read the
+expected values. Tested on Linux. Windows has none of these limits, so there the code tasks refuse to run.
 
     run_programs([Program("def f(x): return x + 1", "f", [[1], [2]])], seconds=4)   ->   [[2, 3]]
 """
 import ast
+import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,14 +26,15 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 REFUSAL = "" if os.name == "posix" else "programs are limited here by POSIX means; use Linux or macOS"
 MEMORY = 1 << 30  # bytes of address space
-OUTPUT = 1 << 20  # bytes a child may write, all results together
+OUTPUT = 1 << 16  # bytes a child may write, all results together; the parent must read them
 
 CHILD = r'''
-import sys, os, json, resource, importlib, collections
+import sys
+sys.path = [path for path in sys.path if path]
+import os, json, resource, importlib, collections, ctypes, platform, signal, struct
 job = json.loads(sys.stdin.buffer.read())
 for name in job["modules"]:
     importlib.import_module(name)
@@ -49,16 +56,59 @@ def literal(value):
         return left + inner + right if value or kind is not set else "set()"
     raise TypeError(kind.__name__)
 
-def give_up(exit=os._exit):
-    limits = ((resource.RLIMIT_AS, job["memory"]), (resource.RLIMIT_FSIZE, job["output"]),
-              (resource.RLIMIT_CPU, job["seconds"] + 1), (resource.RLIMIT_CORE, 0))
-    for what, most in limits:
-        resource.setrlimit(what, (most, most))
+def set_limits():
+    for what, most in ((resource.RLIMIT_AS, job["memory"]), (resource.RLIMIT_FSIZE, job["output"]),
+                       (resource.RLIMIT_CPU, job["seconds"] + 1), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(what)
+        if hard != resource.RLIM_INFINITY:
+            most = min(most, hard)
+        try:
+            resource.setrlimit(what, (most, most))
+        except ValueError:
+            pass  # macOS has no RLIMIT_AS
+
+def become_nobody():
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(65534, 65534, 65534)
-        os.setresuid(65534, 65534, 65534)
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        except PermissionError:
+            pass  # a root that may not; the kernel's filter needs no rights
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # root would not be bound by it
+
+# system calls that compute: read write close fstat lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask
+# rt_sigreturn mremap madvise getpid exit gettimeofday sigaltstack futex clock_gettime clock_nanosleep
+# exit_group getrandom
+COMPUTING = {
+    "x86_64": (0xC000003E, (0, 1, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 25, 28, 39, 60, 96, 131, 202, 228, 230,
+                            231, 318)),
+    "aarch64": (0xC00000B7, (63, 64, 57, 80, 62, 222, 226, 215, 214, 134, 135, 139, 216, 233, 172, 93, 169,
+                             132, 98, 113, 115, 94, 278))}
+
+def kernel_filter(libc):
+    """The seccomp filter, ready to be switched on; None where there is none."""
+    if sys.platform != "linux" or platform.machine() not in COMPUTING:
+        return None
+    architecture, allowed = COMPUTING[platform.machine()]
+    load, jump_if_equal, answer = 0x20, 0x15, 0x06
+    allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: EPERM
+    program = [(load, 0, 0, 4), (jump_if_equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, 0)]
+    program += [(jump_if_equal, len(allowed) - i, 0, number) for i, number in enumerate(allowed)]
+    program += [(answer, 0, 0, refuse), (answer, 0, 0, allow)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    filter = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    return ctypes.create_string_buffer(filter), code
+
+def switch_on(libc, filter):
+    """True if the kernel refuses all but COMPUTING from now on, whatever this process does."""
+    if filter is None:
+        return False
+    no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
+    return libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0 and \
+        libc.prctl(set_seccomp, mode_filter, ctypes.c_void_p(ctypes.addressof(filter[0])), 0, 0) == 0
+
+def hook_in(exit=os._exit):
     die = lambda *args, **kwargs: exit(3)
     harmless = {"fspath", "urandom", "stat", "lstat", "strerror", "cpu_count"}
     for name in [n for n in dir(sys.modules["posix"]) if n not in harmless]:
@@ -79,11 +129,18 @@ def main(write=os.write, out=os.dup(1), dup2=os.dup2, null=os.open(os.devnull, o
     for stream in (0, 1, 2):
         dup2(null, stream)
     sys.stdin = open(os.devnull)
-    give_up()
+    libc = ctypes.CDLL(None)
+    set_limits()
+    become_nobody()
+    if sys.platform == "linux":
+        libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # die with the parent; a change of user would clear this
+    filtered = switch_on(libc, kernel_filter(libc))
+    del sys.modules["ctypes"], sys.modules["_ctypes"]
+    hook_in()
     space = {"__name__": "program"}
     exec(compile(job["source"], "program", "exec"), space)
     lines = [literal(space[job["entry"]](*args)) for args in job["calls"]]
-    write(out, json.dumps(lines).encode())
+    write(out, json.dumps({"filtered": filtered, "results": lines}).encode())
 
 main()
 '''
@@ -96,15 +153,15 @@ MODULES = ["math", "cmath", "re", "collections", "itertools", "functools", "oper
 class Program:
     source: str
     entry: str  # the function to call
-    calls: list  # one list of arguments a call, as JSON holds them
+    calls: list  # one list of arguments per call, as JSON holds them
 
-def run_one(program, seconds):
-    """What the calls returned, or None if the program failed, broke a limit or ran out of time."""
+def written_by(program, seconds):
+    """What the child of a program wrote, b"" if it failed, broke a limit or ran out of time."""
     job = vars(program) | {"modules": MODULES, "memory": MEMORY, "output": OUTPUT, "seconds": seconds}
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "results", "w+b") as results:
-        child = subprocess.Popen([sys.executable, "-I", "-S", "-c", CHILD], stdin=subprocess.PIPE,
-                                 stdout=results, stderr=subprocess.DEVNULL, cwd=folder, env={},
-                                 start_new_session=True)
+    with tempfile.TemporaryFile() as results:  # it has no name, so nobody can leave it behind
+        child = subprocess.Popen([sys.executable, "-s", "-S", "-c", CHILD], stdin=subprocess.PIPE,
+                                 stdout=results, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+                                 env={"PYTHONHASHSEED": "0"})  # list(set(words)) is the same in each child
         try:
             child.communicate(json.dumps(job).encode(), timeout=seconds)
         except (subprocess.TimeoutExpired, BrokenPipeError):
@@ -114,27 +171,55 @@ def run_one(program, seconds):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         results.seek(0)
-        written = results.read(OUTPUT)
-    if child.returncode != 0:
-        return None
+        return results.read(OUTPUT) if child.returncode == 0 else b""
+
+def run_one(program, seconds):
+    """What the calls returned, or None."""
     try:
-        return [ast.literal_eval(line) for line in json.loads(written)]
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return None  # not what our child writes: the program got at the channel
+        return [ast.literal_eval(line) for line in json.loads(written_by(program, seconds))["results"]]
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, KeyError):
+        return None  # nothing, or not what our child writes: the program got at the channel
 
 def run_programs(programs, seconds):
     """Run all programs, as many at a time as there are cores -> list of what `run_one` gives."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda program: run_one(program, seconds), programs))
+        return list(pool.map(run_one, programs, [seconds] * len(programs)))
+
+GOOD = Program("import math\ndef f(x): return math.sqrt(x)", "f", [[4]])
+BAD = Program("import os\ndef f(x): return os.listdir('/') and math.sqrt(x)", "f", [[4]])
+
+@functools.cache
+def fence():
+    """What holds programs on this machine, in words; tried once with a known good and a known bad program.
+
+    Raises ValueError where a good program cannot run or a bad one can: every answer would be graded wrong.
+    """
+    written = written_by(GOOD, seconds=20)
+    if not written or run_one(GOOD, seconds=20) != [2.0]:
+        raise ValueError("the sandbox cannot run a harmless program here; tasks that run programs need "
+                         "another machine, or fewer restrictions on this one")
+    if run_one(BAD, seconds=20) is not None:
+        raise ValueError("the sandbox does not hold a program that reads a folder; do not run programs here")
+    if json.loads(written)["filtered"]:
+        return "a kernel filter on system calls"
+    return "an audit hook alone: this kernel gives no filter on system calls"
+
+def is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 def same(a, b, tolerance=0.0):
-    """Equal in value and in type all the way down; floats to within tolerance (1e-6 relative at least)."""
+    """Equal as Python's == says, all the way down, where 20 is 20.0 but True is not 1; floats to within
+    tolerance (1e-6 relative at least)."""
+    if is_number(a) and is_number(b):
+        if isinstance(a, int) and isinstance(b, int) or not (math.isfinite(a) and math.isfinite(b)):
+            return a == b
+        return abs(a - b) <= max(tolerance, 1e-6 * abs(b))
     if type(a) is not type(b):
         return False
-    if isinstance(a, float):
-        return a == b or abs(a - b) <= max(tolerance, 1e-6 * abs(b))
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k], tolerance) for k in a)
+    if isinstance(a, set):
+        return a == b and {type(x) is bool for x in a} == {type(x) is bool for x in b}
     return a == b

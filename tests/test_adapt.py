@@ -132,6 +132,12 @@ def test_an_expert_that_alone_solves_an_example_is_found_in_the_first_generation
     mixture = search_mixture(adaptive, FewShot(task, generations=1, population=4, say=str))
     assert mixture == {"code": 0.0, "math": 1.0, "other": 0.0}
 
+def test_per_block_searches_one_alpha_for_each_expert_and_block(adaptive):
+    task = toy_task(1, odd_length_is_right, lambda split, n, seed: PROBLEMS)
+    mixture = search_mixture(adaptive, FewShot(task, generations=2, per_block=True, say=str))
+    assert {name: len(weights) for name, weights in mixture.items()} == {"code": 2, "math": 2}
+    assert second_pass(adaptive, task, PROBLEMS, [mixture] * 3)
+
 def test_categories_are_the_experts_at_hand_by_name_then_other_and_must_begin_differently(adaptive):
     names = [category.name for category in categories_of(adaptive.experts)]
     assert names == ["code", "math", "other"]  # sorted, other last, no dispatcher

@@ -1,14 +1,17 @@
 """pytest tests/test_sandbox.py: hostile programs score −1, leave nothing behind and cost at most their time
 limit."""
+import ast
 import glob
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 
 import pytest
 
-from tasks.sandbox import Program, run_programs, same
+from tasks.sandbox import CHILD, Program, fence, run_programs, same
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are tested on Linux")
 TRAP = tempfile.mkdtemp() + "/hostile-file"
@@ -75,5 +78,75 @@ def f(kind):
                          {"a": 2, "b": 1}])
 
 def test_values_of_another_type_are_not_the_same():
-    assert not same([1, 2], (1, 2)) and not same(1, True) and not same(1, 1.0)
+    assert not same([1, 2], (1, 2)) and not same(1, True) and not same({1}, {True}) and not same("1", 1)
+    assert not same(1.0, float("inf")) and same(float("inf"), float("inf")) and not same(float("nan"), 1.0)
+    assert same(20, 20.0) and same([20], [20.0])  # as the data set's own assert says
     assert same(0.1 + 0.2, 0.3) and not same(1.0, 1.1) and same(1.0, 1.05, 0.1)
+
+UNHOOK = "import os\nos.kill.__closure__[0].cell_contents = lambda *a: None\n"
+ESCAPES = {  # past the audit hook, from inside; the kernel refuses what they try then
+    "unhooked, reads a folder": UNHOOK + "def f(x): return len(os.listdir('/')) and x + 1",
+    "unhooked, opens a file": UNHOOK + "def f(x): return len(open('/etc/passwd').read()) and x + 1",
+    "unhooked, writes a file": UNHOOK + f"def f(x): return open({TRAP!r}, 'w').write('x') + x",
+    "unhooked, forks": UNHOOK + "import _posixsubprocess\ndef f(x): return x + 1 if os.fork() >= 0 else 0",
+    "a fresh posix": "import sys\nspec = type(sys)('posix')\nspec.name = 'posix'\n"
+                     "import _imp\ndef f(x): return len(_imp.create_builtin(spec).listdir('/')) and x + 1",
+}
+
+def test_a_program_that_takes_the_hook_off_meets_the_kernel(tmp_path):
+    assert "kernel" in fence()
+    results = run_programs([Program(source, "f", [[1]]) for source in ESCAPES.values()], seconds=3)
+    assert [name for name, result in zip(ESCAPES, results) if result == [2]] == []
+    assert not os.path.exists(TRAP)
+
+def test_the_filter_alone_refuses_what_is_not_computing():
+    """Without hook and hidden functions: the kernel's own answer."""
+    bare = CHILD.replace("    hook_in()\n", "")
+    assert bare != CHILD
+    source = """
+def tried(work):
+    try:
+        work()
+        return "done"
+    except OSError as error:
+        return error.strerror
+import os, sys
+os = sys.modules["os"]
+def f(x):
+    return [tried(lambda: os.listdir("/")), tried(lambda: os.fork()), tried(lambda: open("/etc/passwd")),
+            tried(lambda: os.kill(os.getppid(), 0)), tried(lambda: os.unlink("/nothing")), sum(range(x))]
+"""
+    job = {"source": source, "entry": "f", "calls": [[100000]], "modules": ["math"], "memory": 1 << 30,
+           "output": 1 << 16, "seconds": 5}
+    done = subprocess.run([sys.executable, "-S", "-c", bare], input=json.dumps(job).encode(),
+                          capture_output=True)
+    [line] = json.loads(done.stdout)["results"]
+    assert ast.literal_eval(line) == ["Operation not permitted"] * 5 + [4999950000]
+
+def test_children_die_with_their_parent_and_the_same_set_has_the_same_order():
+    script = ("import sys; sys.path.insert(0, sys.argv[1])\n"
+              "from tasks.sandbox import Program, run_programs\n"
+              "run_programs([Program('import time\\ndef f(x): time.sleep(60)', 'f', [[1]])], 50)")
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parent = subprocess.Popen([sys.executable, "-c", script, root])
+    child = ""
+    while not child:
+        time.sleep(0.05)
+        found = subprocess.run(["pgrep", "-P", str(parent.pid)], capture_output=True, text=True)
+        child = found.stdout.strip()
+    time.sleep(1)
+    parent.kill()
+    parent.wait()
+    time.sleep(0.5)
+    status = subprocess.run(["ps", "-o", "stat=", "-p", child], capture_output=True, text=True).stdout.strip()
+    assert status[:1] in ("", "Z")  # dead; nobody may have read its exit code yet
+    words = Program("def f(x): return list(set(x))", "f", [[["a", "b", "c", "d", "e"]]])
+    assert len({str(result) for result in run_programs([words] * 6, seconds=5)}) == 1
+
+def test_a_forged_result_costs_the_parent_little():
+    collisions = "{" + ",".join(f"{i * (2 ** 61 - 1)}:0" for i in range(3000)) + "}"
+    forged = Program(f"import sys\ndef f(x):\n return {collisions}", "f", [[1]])
+    zeros = Program("def f(x): return [0] * 500000", "f", [[1]] * 8)
+    started = time.time()
+    assert run_programs([forged, zeros], seconds=5)[1] is None  # over the limit on what may be written
+    assert time.time() - started < 12

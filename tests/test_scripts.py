@@ -52,6 +52,8 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--task", "math_hard"], "--task math_hard is only for evaluation"),
     ("sample.py", ["--adapt", "cem", "--task", "x.jsonl"], "x.jsonl does not exist; name a jsonl file"),
     ("sample.py", ["--adapt", "prompt", "--expert", "math"], "--expert answers alone"),
+    ("sample.py", ["--save", "mine"], "--save and --per-block belong to a search"),
+    ("sample.py", ["--show", "nobody"], "nobody.safetensors"),
     ("sample.py", ["--adapt", "prompt", "--export", "folder"], "give one"),
     ("eval.py", ["--tasks", "math,mth"], "no task is named 'mth'"),
     ("eval.py", ["--tasks", "math,math_hard", "--split", "heldout"], "math_hard has no split 'heldout'"),
@@ -139,6 +141,13 @@ def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path
               "--generations", "2", "--n", "8", "--out", tmp_path / "log", *common)
     assert cem.returncode == 0 and "test     cem" in cem.stdout and re.search(
         r"math +\d\.\d\d", cem.stdout), cem.stderr
+    saved = run("sample.py", "2 + 2?", "--adapt", "cem", "--task", "reasoning_hard", "--generations", "1",
+                "--shots", "2", "--per-block", "--save", "mixed", *common)
+    assert saved.returncode == 0 and "mixed.safetensors" in saved.stdout, saved.stderr
+    shown = run("sample.py", "--show", "mixed", "--experts", tmp_path)
+    assert shown.returncode == 0 and "a mixture found on 2 examples of reasoning_hard" in shown.stdout
+    again = run("sample.py", "2 + 2?", "--expert", "mixed", *common)
+    assert again.returncode == 0 and "[1.00 mixed]" in again.stdout, again.stderr
     missing = run("sample.py", "hi", "--expert", "nobody", *common)
     assert missing.returncode == 2 and "nobody" in missing.stderr
 

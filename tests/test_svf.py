@@ -118,6 +118,14 @@ def test_mix_is_the_papers_sum_for_weights_of_sum_one(tiny):
         assert rows[name].shape == (3, 1, len(a[name]))
         assert torch.equal(rows[name][0, 0], a[name]) and (rows[name][1] == 1).all()
 
+def test_mix_takes_one_alpha_per_block(tiny):
+    model, _ = tiny
+    a = random_z(model, 1)
+    z = mix({"a": a}, {"a": [0.25, 1.0]})
+    for name in a:
+        alpha = 0.25 if name.startswith("layers.0.") else 1.0
+        torch.testing.assert_close(z[name], 1 + alpha * (a[name] - 1))
+
 @pytest.mark.parametrize("mixture", [{"a": float("nan")}, {"a": 0.0}])
 def test_a_mixture_that_is_no_number_is_an_error(tiny, mixture):
     with pytest.raises(ValueError, match="finite"):
