@@ -4,8 +4,8 @@
     {"question": "What is 3 + 4?", "answer": "7", "prefill": "Calculation:"}
     {"question": "Is ice cold?", "answer": "yes", "options": ["yes", "no"], "system": "Answer the question."}
 
-A user's row is graded as an option if it has options, as a number if its answer is one, else as a text. A
-hash of the question says which split a row is in, so a file that grows keeps its splits.
+Other keys of a row are left alone. It is graded as an option if it has options, as a number if its answer is
+one, else as a text. A hash of the question says which split it is in, so a file that grows keeps its splits.
 """
 import json
 from hashlib import sha256
@@ -52,9 +52,6 @@ def own_problem(row):
     """{"question", "answer", …} -> Problem. Raises ValueError, which names the key, for a bad row."""
     if not isinstance(row, dict):
         raise ValueError("it is no JSON object")
-    unknown = row.keys() - {"question", "answer", "options", "system", "prefill"}
-    if unknown:
-        raise ValueError(f"{min(unknown)} is not a key of a row")
     question = text_of(row, "question").strip()
     gold = text_of(row, "answer").strip()
     if not question or not gold:

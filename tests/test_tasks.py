@@ -221,7 +221,7 @@ def test_few_rows_are_examples_and_a_bom_crlf_and_blank_lines_are_read(tmp_path)
     ('{"question": "A?"}', "answer is None"), ('{"question": "A?", "answer": ""}', "must not be empty"),
     ('{"question": "A?", "answer": "b", "options": ["c"]}', "not among the options"),
     ('{"question": "A?", "answer": ["b"]}', "answer is"), ('["A?", "b"]', "no JSON object"),
-    ('{"question": "A?", "answer": "b", "hint": "c"}', "hint"), ("{", "JSONDecodeError")])
+    ("{", "JSONDecodeError")])
 def test_a_bad_row_of_ones_own_is_named_with_its_line(tmp_path, row, named):
     path = tmp_path / "own.jsonl"
     path.write_text('{"question": "A?", "answer": "b"}\n' + row + "\n")
