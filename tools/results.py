@@ -127,6 +127,17 @@ def instruction_table():
                          percent(record["finished"])])
     return table(["task", "line behind the question", "base, validation", "finished"], rows)
 
+def settings_table():
+    rows = []
+    for record in read("settings"):
+        task, settings = record["task"], record["settings"]
+        if settings is None:
+            said = ["(the base model)", "", "", "", "", ""]
+        else:
+            said = [str(settings[key]) for key in ("steps", "rollouts", "group", "lr", "lam", "seed")]
+        rows.append([task, *said, percent(record[task]), percent(record[f"{task}_hard"])])
+    return table(["task", "steps", "rollouts", "group", "lr", "λ", "seed", "val", "val of the cousin"], rows)
+
 def own_table():
     rows = []
     for log in sorted(RESULTS.glob("own-*.jsonl")):
@@ -136,7 +147,7 @@ def own_table():
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
 TABLES = {"headline": headline_table, "runs": runs_table, "dispatch": dispatch_table,
-          "instructions": instruction_table, "own": own_table}
+          "instructions": instruction_table, "settings": settings_table, "own": own_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""

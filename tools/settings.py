@@ -1,0 +1,65 @@
+"""Training settings compared on validation problems: the family's own `val` split and its harder cousin's.
+
+    python tools/settings.py math steps=12,group=8 steps=16,lr=2e-3,seed=1     # adds to out/settings.jsonl
+"""
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+import svf  # noqa: E402
+from common import answer_all, append, lenient_accuracy, machine, open_model  # noqa: E402
+from formats.default_model import DEFAULT_MODEL  # noqa: E402
+from model import Sampling  # noqa: E402
+from rl import Learner, Settings, accuracy, rollout, train_expert  # noqa: E402
+from tasks import cousins_of, get_task  # noqa: E402
+
+N, SEED = 192, 99  # validation problems of each kind
+USUAL = Settings(steps=16, rollouts=64, group=4, micro_batch=16, lr=4e-3, lam=0.0, seed=0, eval_every=10 ** 6,
+                 patience=1)
+
+def settings_of(text):
+    """'steps=12,lr=2e-3' -> Settings."""
+    changes = {}
+    for change in text.split(","):
+        name, value = change.split("=")
+        changes[name] = type(getattr(USUAL, name))(value)
+    return replace(USUAL, **changes)
+
+def validated(learner, z, problems):
+    """(accuracy, lenient accuracy) of greedy answers under z."""
+
+    def answer(indices):
+        batch = [problems[i] for i in indices]
+        return rollout(learner.model, learner.tokenizer, learner.task, batch, Sampling(0.0))
+
+    with svf.using(learner.model, z):
+        answers = answer_all(answer, problems, "validation")
+    return accuracy(answers)[0], lenient_accuracy(problems, answers)
+
+def validate(z):
+    return 0.0  # nothing is chosen during training
+
+def main():
+    name, *texts = sys.argv[1:]
+    model, tokenizer = open_model(DEFAULT_MODEL, "all", "", "")
+    task = get_task(name)
+    kinds = {kind: get_task(kind).problems("val", N, SEED) for kind in [name, *cousins_of([name])]}
+    for text in texts:
+        learner = Learner(model, tokenizer, svf, task, Sampling(0.7), settings_of(text))
+        started = time.time()
+        state = {}
+        for _ in train_expert(learner, state, validate):
+            pass
+        record = {"task": name, "settings": asdict(learner.settings), "seconds": round(time.time() - started),
+                  "n": N, "machine": machine(model)}
+        for kind, problems in kinds.items():
+            record[kind], record[f"{kind} lenient"] = validated(learner, state["z"], problems)
+        append("out/settings.jsonl", record)
+        print(json.dumps(record), flush=True)
+
+if __name__ == "__main__":
+    main()
