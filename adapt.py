@@ -7,24 +7,26 @@ them. A strategy is a function and an entry in STRATEGIES; sample.py and eval.py
 
 Where we differ from the paper: the question is answered by the likeliest category name, calibrated on empty
 requests (Zhao et al. 2021), not by free text; and CEM begins from what is known, the base model, each expert
-alone and their uniform mixture. From the authors' code: "other" is the base model, as is α = 0, and elites
-are ranked by likelihood where accuracy ties.
+alone and their uniform mixture. Where we differ from the authors' code: "other" is the base model, as is
+α = 0, and elites are ranked by likelihood where accuracy ties.
 
     python sample.py --adapt cem
 """
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from formats.experts import Experts
 from model import Sampling, Stopping, generate, pad
-from rl import rollout
+from rl import chat_ids, rollout
 from svf import mix, using
-from tasks.dispatch import CONTENT_FREE, OTHER, Category, dispatch_prompt
+from tasks.dispatch import CONTENT_FREE, OTHER, Category, dispatch_problem, dispatch_task
 from tasks.interface import Task
 
 GREEDY = Sampling(temperature=0.0)
+BASE = {"other": 1.0}  # the mixture that is the base model
 
 @dataclass
 class AdaptiveModel:
@@ -44,8 +46,8 @@ def categories_of(experts):
     return [*categories, OTHER]
 
 def dispatch_ids(tokenizer, categories, request):
-    question = dispatch_prompt(categories, request)
-    return tokenizer.chat([{"role": "user", "content": question}], "Answer:")
+    """The question as the model reads it, here and where z_c is trained."""
+    return chat_ids(tokenizer, dispatch_task(categories), dispatch_problem(categories, request))
 
 def first_tokens(tokenizer, categories):
     """{token id: category name}. Raises ValueError where two names begin with the same token."""
@@ -87,7 +89,16 @@ def dispatch(adaptive, requests, z_c, batch_size=64):
 
 # -- (C): searching the weights on examples ------------------------------------------------------------------
 
-def cem(fitness, known, *, population, elites, generations, generator, progress=iter):
+@dataclass
+class Search:
+    """The budget of a search."""
+    generations: int = 4
+    population: int = 12  # members of a generation
+    elites: int = 3  # of them, those that the next generation is drawn around; at least 2
+    seed: int = 0
+    progress: Callable[[Iterable], Iterable] = iter  # around the generations
+
+def cem(fitness, known, search):
     """The cross-entropy method on α in [0, 1]^dim -> the best α (dim,) of all generations, and its fitness.
 
     fitness(α (members, dim)) -> a tuple per member, compared from the left, greater is better. The first
@@ -98,12 +109,13 @@ def cem(fitness, known, *, population, elites, generations, generator, progress=
     """
     dim = known.shape[1]
     mu, sigma = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5)
+    generator = torch.Generator().manual_seed(search.seed)
     score_of = {}  # clamping makes corners, such as the base model, come up again and again
     best = None
-    for generation in progress(range(generations)):
-        alpha = (mu + sigma * torch.randn(population, dim, generator=generator)).clamp(0, 1)
+    for generation in search.progress(range(search.generations)):
+        alpha = (mu + sigma * torch.randn(search.population, dim, generator=generator)).clamp(0, 1)
         if generation == 0:
-            alpha = torch.cat([known, alpha])[:max(population, len(known))]
+            alpha = torch.cat([known, alpha])[:max(search.population, len(known))]
         else:
             alpha = torch.cat([best[None], alpha])
         members = [tuple(member) for member in alpha.tolist()]
@@ -111,25 +123,22 @@ def cem(fitness, known, *, population, elites, generations, generator, progress=
         if unknown:
             score_of.update(zip(unknown, fitness(torch.tensor(unknown)), strict=True))
         scores = [score_of[member] for member in members]
-        if any(value != value for score in scores for value in score):
+        if any(math.isnan(value) for score in scores for value in score):
             raise ValueError(f"the fitness of a member of generation {generation} is NaN")
         # a stable sort: of members that tie, the first stays first
         ranked = sorted(range(len(alpha)), key=scores.__getitem__, reverse=True)
         best = alpha[ranked[0]]
-        mu, sigma = alpha[ranked[:elites]].mean(dim=0), alpha[ranked[:elites]].std(dim=0)
+        elite = alpha[ranked[:search.elites]]
+        mu, sigma = elite.mean(dim=0), elite.std(dim=0)
     return best, score_of[tuple(best.tolist())]
 
 @dataclass
 class FewShot:
-    """The examples of a search and its budget."""
+    """The examples that a search looks at, and how it searches."""
     task: Task | None = None  # the examples are problems of its split `val`
     shots: int = 10
-    generations: int = 4
-    population: int = 12
-    elites: int = 3
     per_block: bool = False  # one α for each expert and block (A.4), not one for each expert
-    seed: int = 0  # of the examples and the search
-    progress: Callable[[Iterable], Iterable] = iter  # around the generations
+    search: Search = field(default_factory=Search)  # its seed draws the examples, too
     say: Callable[[str], None] = print  # what the search found, in a line
 
 def mixture_of(names, alpha):
@@ -163,16 +172,13 @@ class FewShotFitness:
 def search_mixture(adaptive, few_shot):
     """The mixture of task experts that answers the shots best; the base model where they cannot tell."""
     names = list(adaptive.experts.task)
-    shots = few_shot.task.problems("val", few_shot.shots, few_shot.seed)
+    shots = few_shot.task.problems("val", few_shot.shots, few_shot.search.seed)
     known = torch.cat([torch.zeros(1, len(names)),  # the base model
                        torch.eye(len(names)),  # each expert alone
                        torch.full((1, len(names)), 1 / len(names))])
     if few_shot.per_block:
         known = known.repeat_interleave(adaptive.model.args.n_layers, dim=1)  # (K + 2, K · n_layers)
-    alpha, (right, _) = cem(FewShotFitness(adaptive, few_shot.task, shots), known,
-                            population=few_shot.population, elites=few_shot.elites,
-                            generations=few_shot.generations, progress=few_shot.progress,
-                            generator=torch.Generator().manual_seed(few_shot.seed))
+    alpha, (right, _) = cem(FewShotFitness(adaptive, few_shot.task, shots), known, few_shot.search)
     if right == 0:
         few_shot.say(f"the {len(shots)} examples cannot tell: no candidate is right on any of them, so the "
                      "base model answers")
@@ -202,13 +208,13 @@ def by_cem(adaptive, problems, few_shot):
 @dataclass
 class Strategy:
     first_pass: Callable
-    searches: bool = False  # looks at examples, not at the problems: found once, it serves all problems
+    needs_examples: bool = False  # looks at them, not at the problems: found once, it serves all problems
     dispatches: bool = False  # sends each request to one expert; eval.py --dispatch counts to which
     needs_classifier: bool = False
 
 STRATEGIES = {"prompt": Strategy(by_prompt, dispatches=True),
               "classifier": Strategy(by_classifier, dispatches=True, needs_classifier=True),
-              "cem": Strategy(by_cem, searches=True)}
+              "cem": Strategy(by_cem, needs_examples=True)}
 
 def strategies_with(experts):
     """The strategies that these experts allow."""

@@ -19,7 +19,7 @@ import torch
 
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, decomposed, dtype_name, flag, parse_flags,
-                    pick_device, proc_status, run_main)
+                    peak_memory, pick_device, proc_status, run_main)
 from formats.default_model import DEFAULT_MODEL
 from formats.huggingface import hf_args
 from formats.load import load
@@ -39,7 +39,7 @@ class Config:
     new_tokens: int = flag(32, "of each row")
     members: int = flag(32, "of a CEM generation")
     shots: int = flag(3, "of a CEM generation: members × shots rows")
-    repeats: int = flag(3, "the median of so many")
+    repeats: int = flag(3, "runs of each measurement; the median is reported")
     out: str = flag("out/bench.jsonl", "every line as a JSON object, added to what is there")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
@@ -122,8 +122,7 @@ def timed(work, device, repeats):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else proc_status("VmHWM")
-    return statistics.median(seconds), peak
+    return statistics.median(seconds), peak_memory(device)
 
 @dataclass
 class Limits:

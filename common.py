@@ -9,9 +9,10 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import time
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, field, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +20,11 @@ import torch
 from tqdm import tqdm
 
 import svf
+from adapt import second_pass
 from formats.default_model import cache_folder
 from formats.experts import KeptBases
 from formats.load import load
-from rl import Answer, accuracy
+from rl import Answer, accuracy, rollout
 from tasks.grading import mentions_gold
 
 TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of a run
@@ -79,6 +81,10 @@ def run_main(main):
 
 # -- logs ----------------------------------------------------------------------------------------------------
 
+def command_line():
+    """The command that started this script, as a user would type it."""
+    return shlex.join(["python", *sys.argv])
+
 def append(path, record):
     """Add a line of JSON to the log at `path`."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +98,7 @@ def proc_status(key):
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
 
 def peak_memory(device):
-    """The most bytes this process has held so far, on a GPU those of its tensors; 0 where nobody counts."""
+    """The most bytes this process has held so far, on a GPU those of its tensors; 0 where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return proc_status("VmHWM")
@@ -144,7 +150,7 @@ def pick_device(device, dtype):
 def decomposed(model, names):
     """svf.wrap with a progress bar; the default model takes seconds, an 8B minutes: such bases are kept."""
     progress = partial(bar, desc="decomposing")
-    if model.args.dim <= 1024:
+    if model.args.dim <= 1024:  # less than a minute
         return svf.wrap(model, names, progress)
     return svf.wrap(model, names, progress, KeptBases(model.fingerprint, svf.decompose))
 
@@ -156,6 +162,8 @@ def load_adapter(name):
     try:
         adapter = importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name != name:
+            raise ValueError(f"--adapter {name} needs a package that is missing: {error.name}") from error
         raise ValueError(f"--adapter {name}: there is no {name}.py beside the scripts") from error
     missing = [function for function in ("wrap", "start", "using") if not hasattr(adapter, function)]
     if missing:
@@ -183,8 +191,8 @@ def open_model(name, modules, device, dtype, adapter=svf):
 # -- answering many problems ---------------------------------------------------------------------------------
 
 def answer_all(answer, problems, desc, batch_size=64):
-    """list[Answer] to all problems. answer(indices) -> list[Answer] to those; a batch has prompts of like
-    length."""
+    """list[Answer] to all problems. answer(indices) -> list[Answer] to those; the prompts of a batch are of
+    like length."""
     order = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt))
     answers = {}
     with bar(desc=desc, total=len(problems)) as progress:
@@ -194,17 +202,33 @@ def answer_all(answer, problems, desc, batch_size=64):
             progress.update(len(indices))
     return [answers[i] for i in range(len(problems))]
 
+def answer_with_mixtures(adaptive, task, problems, mixtures, desc):
+    """The second pass on any number of problems, each under its own mixture."""
+
+    def answer(indices):
+        return second_pass(adaptive, task, [problems[i] for i in indices], [mixtures[i] for i in indices])
+
+    return answer_all(answer, problems, desc)
+
+def answer_with_adapter(learner, z, problems, desc):
+    """Greedy answers of a model in training, with z in place of what is learned."""
+    greedy = replace(learner.sampling, temperature=0.0)
+
+    def answer(indices):
+        batch = [problems[i] for i in indices]
+        return rollout(learner.model, learner.tokenizer, learner.task, batch, greedy)
+
+    with learner.adapter.using(learner.model, z):
+        return answer_all(answer, problems, desc)
+
 def kept_answers_file(model, task, problems):
     """Where the base model's greedy answers to these problems are kept. Its name hashes all they depend on:
-    the model, the numbers it computes in, the questions, and the code that answers and grades them."""
-    table = model.tok_embeddings.weight
-    asked = [(p.system, p.prompt, p.instruction, p.prefill, p.gold) for p in problems]
-    digest = hashlib.sha256(repr((model.fingerprint, str(table.device), str(table.dtype), torch.__version__,
-                                  processor_name(), task.system, task.instruction,
-                                  task.max_new_tokens, task.stop, asked)).encode())
+    the model, the machine, the problems, and the code that answers and grades them."""
+    asked = (task.system, task.instruction, task.max_new_tokens, task.stop, problems)
+    digest = hashlib.sha256(repr((model.fingerprint, machine(model), asked)).encode())
     folder = Path(__file__).parent
-    for source in [folder / "model.py", folder / "rl.py", *sorted(folder.glob("tasks/*.py")),
-                   *sorted(folder.glob("formats/*.py"))]:
+    for source in [folder / "model.py", folder / "rl.py", folder / "common.py",
+                   *sorted(folder.glob("tasks/*.py")), *sorted(folder.glob("formats/*.py"))]:
         digest.update(source.read_bytes())
     return cache_folder() / "base-answers" / f"{digest.hexdigest()}.json"
 
@@ -245,7 +269,8 @@ def clustered_error(values, problems):
 def report(log, task, split, row, problems, answers, **more):
     """A row of a table, on the screen and in the log: accuracy ± standard error (the larger of the binomial
     one and that clustered by template), lenient accuracy, share of finished answers, n."""
-    p, binomial = accuracy(answers)
+    p = accuracy(answers)
+    binomial = math.sqrt(p * (1 - p) / len(answers))
     clustered = clustered_error([float(a.r > 0) for a in answers], problems)
     se = max(binomial, clustered or 0.0)
     lenient = lenient_accuracy(problems, answers)

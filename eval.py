@@ -1,12 +1,10 @@
-"""The accuracy tables of RESULTS.md, one command each: n and standard error; with the seed also as jsonl.
+"""The accuracy tables of RESULTS.md: each command prints one, with n and standard errors, and logs it.
 
     python eval.py                                              # every strategy on the unseen tasks
     python eval.py --tasks math,code,reasoning --split heldout  # the same on problems like those of training
     python eval.py --tasks math --instructions                  # which line helps the base model most
     python eval.py --dispatch                                   # which request goes to which expert
 """
-import shlex
-import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +13,10 @@ from pathlib import Path
 import torch
 
 import svf
-from adapt import (STRATEGIES, AdaptiveModel, FewShot, categories_of, dressed, second_pass,
+from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, categories_of, dressed,
                    strategies_with)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_all, append, bar, flag,
-                    gain, machine, open_model, parse_flags, report, run_main)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_mixtures, append,
+                    bar, command_line, flag, gain, machine, open_model, parse_flags, report, run_main)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
 from tasks import cousins_of, get_task
@@ -26,6 +24,7 @@ from tasks.dispatch import requests
 from tasks.interface import Problem, Task
 
 ROWS = ["base", "uninstructed", "random", "expert", "uniform", "examples", *STRATEGIES]
+N_SHOWN = 3  # solved examples in the prompt of the row "examples"
 RANDOM = "random"  # the name under which a random z stands among the experts
 
 @dataclass
@@ -36,7 +35,7 @@ class Config:
     dispatch: bool = flag(False, "the confusion matrices instead; then --n requests of each class")
     instructions: bool = flag(False, "the base model on validation, with each instruction of the tasks")
     n: int = flag(256, "problems of each task")
-    shots: int = flag(10, "examples for cem and for the row with examples in the prompt")
+    shots: int = flag(10, "examples for cem")
     generations: int = flag(4, "of cem")
     searches: int = flag(3, "of cem, each with other examples and another seed")
     experts: str = flag("experts", "folder of the experts at hand")
@@ -64,7 +63,9 @@ def named_tasks(config):
     """The tasks of --tasks. Raises ValueError early for one that is unknown or lacks the split."""
     tasks = [get_task(name, config.data) for name in config.tasks.split(",") if name]
     for task in tasks:
-        task.problems(config.split, 1, 0)
+        if config.split not in task.splits:
+            known = ", ".join(task.splits)
+            raise ValueError(f"task {task.name} has no split {config.split!r}; it has {known}")
     return tasks
 
 def unseen_tasks(config, experts):
@@ -106,7 +107,7 @@ class Table:
                 names += [f"expert {name}" for name in self.adaptive.experts.task]
             elif row in STRATEGIES and row not in strategies:
                 print(f"no row {row}: there is no dispatch expert in {self.config.experts}")
-            elif row in STRATEGIES and STRATEGIES[row].searches:
+            elif row in STRATEGIES and STRATEGIES[row].needs_examples:
                 names += [f"{row} {seed}" for seed in range(self.config.searches)]
             elif row != "uninstructed" or self.task.instruction:
                 names.append(row)
@@ -133,8 +134,9 @@ class Table:
         return [{name: 1.0}] * len(self.problems)
 
     def by_strategy(self, strategy, seed):
-        few_shot = FewShot(self.task, self.config.shots, self.config.generations, seed=seed,
-                           progress=partial(bar, desc=f"{self.task.name}: generations"))
+        search = Search(self.config.generations, seed=seed,
+                        progress=partial(bar, desc=f"{self.task.name}: generations"))
+        few_shot = FewShot(self.task, self.config.shots, search=search)
         mixtures = strategy.first_pass(self.adaptive, self.problems, few_shot)
         asked = [dressed(problem, mixture, self.adaptive.experts.metadata)
                  for problem, mixture in zip(self.problems, mixtures)]
@@ -149,34 +151,29 @@ class Table:
         return [replace(problem, instruction="") for problem in self.problems]
 
     def after_examples(self):
-        """The problems behind three solved ones."""
+        """The problems behind a few solved ones."""
         shown = []
-        for shot in self.task.problems("val", 3, 0):
-            space = "" if shot.check else " "
+        for shot in self.task.problems("val", N_SHOWN, 0):
+            space = "" if shot.check else " "  # a program goes on where its prefill ends
             shown.append(f"{shot.prompt}\n{shot.prefill}{space}{shot.gold}\n\n")
         return [replace(problem, prompt="".join(shown) + problem.prompt) for problem in self.problems]
-
-    def answers(self, problems, mixtures, desc):
-
-        def answer(indices):
-            return second_pass(self.with_random, self.task, [problems[i] for i in indices],
-                               [mixtures[i] for i in indices])
-
-        return answer_all(answer, problems, f"{self.task.name}: {desc}")
 
     def report_row(self, row_name):
         started = time.time()
         asked, mixtures = self.first_pass(row_name)
         chosen = time.time()
-        answers = self.answers(asked, mixtures, row_name)
+        desc = f"{self.task.name}: {row_name}"
+        answers = answer_with_mixtures(self.with_random, self.task, asked, mixtures, desc)
         answered = time.time()
         if row_name == "base":
             self.base = answers
         more = {}
+        if all(mixture == mixtures[0] for mixture in mixtures):
+            more["mixture"] = mixtures[0]
         if self.base is not None:
             more["gain"], more["gain_se"] = gain(self.problems, self.base, answers)
         report(self.config.out, self.task.name, self.config.split, row_name, asked, answers,
-               mixture=mixtures[0], seed=self.config.seed, first_pass_s=round(chosen - started, 1),
+               seed=self.config.seed, first_pass_s=round(chosen - started, 1),
                second_pass_s=round(answered - chosen, 1), **more)
 
 def accuracy_table(config, adaptive, tasks):
@@ -198,12 +195,7 @@ def instruction_table(config, adaptive, tasks):
         problems = task.problems("val", config.n, config.seed)
         for instruction in ("", *task.instructions):
             asked = [replace(problem, instruction=instruction) for problem in problems]
-            base = [{"other": 1.0}] * len(asked)
-
-            def answer(indices):
-                return second_pass(adaptive, task, [asked[i] for i in indices], base[:len(indices)])
-
-            answers = answer_all(answer, asked, instruction)
+            answers = answer_with_mixtures(adaptive, task, asked, [BASE] * len(asked), instruction)
             row = "in use" if instruction == task.instruction else "tried"
             report(config.out, task.name, "val", row, asked, answers, instruction=instruction)
             print(f"    {instruction or '(none)'}")
@@ -223,7 +215,8 @@ def request_classes(config, experts):
     for split in ("heldout", "test"):
         for category in categories_of(experts):
             asked = requests(category.task, split, config.n, config.seed, config.data)
-            classes.append(RequestClass(split, category.name, asked))
+            if asked:  # a file of one's own has no split heldout
+                classes.append(RequestClass(split, category.name, asked))
     for category in categories_of(experts):
         for cousin in cousins_of([category.task]):
             asked = requests(cousin, "test", config.n, config.seed, config.data)
@@ -262,7 +255,7 @@ def main():
                 confusion_table(config, adaptive, name, strategy)
     else:
         accuracy_table(config, adaptive, tasks or unseen_tasks(config, adaptive.experts))
-    append(config.out, {"command": shlex.join(["python", *sys.argv]), "machine": machine(model),
+    append(config.out, {"command": command_line(), "machine": machine(model),
                         "seconds": round(time.time() - started)})
     print(f"wrote {config.out}")
 

@@ -63,8 +63,8 @@ def kv_cache(args, batch_size, max_len, like):
     return [(like.new_zeros(shape), like.new_zeros(shape)) for _ in range(args.n_layers)]
 
 @dataclass
-class Step:
-    """New tokens of rows whose beginnings stand in the cache."""
+class Continuation:
+    """Where new tokens stand, of rows whose beginnings are in the cache."""
     positions: torch.Tensor  # (B, T), where in its row each new token stands
     mask: torch.Tensor  # (B, 1, n_rep · T, places in use), True where a query may look
 
@@ -82,16 +82,17 @@ class Attention(nn.Module):
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
-    def forward(self, x, rope, kv=None, step=None):
-        """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; a `step` uses it."""
+    def forward(self, x, rope, kv=None, continuation=None):
+        """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; continuations use it.
+        """
         B, T, _ = x.shape
         q = rotate(self.wq(x).view(B, T, self.n_heads, self.head_dim), *rope)
         k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
-        if step is None:
+        if continuation is None:
             y = self.attend_to_itself(q, k, v, kv)
         else:
-            y = self.attend_to_cache(q, k, v, kv, step)
+            y = self.attend_to_cache(q, k, v, kv, continuation)
         return self.wo(y.reshape(B, T, -1).type_as(x))
 
     def attend_to_itself(self, q, k, v, kv):
@@ -104,16 +105,16 @@ class Attention(nn.Module):
         y = attend(q, k, v, is_causal=True, enable_gqa=True)
         return y.transpose(1, 2)  # (B, T, n_heads, head_dim)
 
-    def attend_to_cache(self, q, k, v, kv, step):
+    def attend_to_cache(self, q, k, v, kv, continuation):
         keys, values = kv
         rows = torch.arange(len(q), device=q.device)[:, None]  # (B, 1), beside positions (B, T)
-        keys[rows, :, step.positions] = k
-        values[rows, :, step.positions] = v
-        in_use = step.mask.shape[-1]
+        keys[rows, :, continuation.positions] = k
+        values[rows, :, continuation.positions] = v
+        in_use = continuation.mask.shape[-1]
         # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
         # which is eight times slower here on a CPU.
         q = q.unflatten(2, (self.n_kv_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, n_kv, n_rep, T, head_dim)
-        y = attend(q.flatten(2, 3), keys[:, :, :in_use], values[:, :, :in_use], attn_mask=step.mask)
+        y = attend(q.flatten(2, 3), keys[:, :, :in_use], values[:, :, :in_use], attn_mask=continuation.mask)
         return y.view(q.shape).permute(0, 3, 1, 2, 4)  # (B, T, n_kv, n_rep, head_dim)
 
 class FeedForward(nn.Module):
@@ -134,8 +135,8 @@ class TransformerBlock(nn.Module):
         self.attention_norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.ffn_norm = nn.RMSNorm(args.dim, args.norm_eps)
 
-    def forward(self, x, rope, kv, step):
-        x = x + self.attention(self.attention_norm(x), rope, kv, step)
+    def forward(self, x, rope, kv, continuation):
+        x = x + self.attention(self.attention_norm(x), rope, kv, continuation)
         return x + self.feed_forward(self.ffn_norm(x))
 
 class Transformer(nn.Module):
@@ -150,7 +151,7 @@ class Transformer(nn.Module):
     def hidden(self, tokens, cache=None):
         """Whole rows of tokens (B, T) -> normed features of the last layer (B, T, dim); fills `cache`."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.through_layers(tokens, rope_angles(positions, self.args), cache, step=None)
+        return self.through_layers(tokens, rope_angles(positions, self.args), cache, continuation=None)
 
     def hidden_after_cache(self, tokens, cache, starts, in_use):
         """Tokens (B, T) that continue `cache`, row i at position starts[i] -> (B, T, dim); adds them to it.
@@ -160,8 +161,9 @@ class Transformer(nn.Module):
         positions = starts[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
         seen = torch.arange(in_use, device=tokens.device) <= positions[..., None]  # (B, T, in_use)
         n_rep = self.args.n_heads // self.args.n_kv_heads
-        step = Step(positions, mask=seen.repeat(1, n_rep, 1)[:, None])  # (B, 1, n_rep · T, in_use)
-        return self.through_layers(tokens, rope_angles(positions, self.args), cache, step)
+        mask = seen.repeat(1, n_rep, 1)[:, None]  # (B, 1, n_rep · T, in_use)
+        continuation = Continuation(positions, mask)
+        return self.through_layers(tokens, rope_angles(positions, self.args), cache, continuation)
 
     def hidden_sharing_prefix(self, tokens, prefix_length, cache=None):
         """`hidden` of whole rows (B, T) behind their first `prefix_length` tokens, which are the same in all
@@ -179,10 +181,10 @@ class Transformer(nn.Module):
         starts = torch.full((len(tokens),), prefix_length, device=tokens.device)
         return self.hidden_after_cache(tokens[:, prefix_length:], cache, starts, in_use=tokens.shape[1])
 
-    def through_layers(self, tokens, rope, cache, step):
+    def through_layers(self, tokens, rope, cache, continuation):
         x = self.tok_embeddings(tokens)  # (B, T, dim)
         for i, layer in enumerate(self.layers):
-            x = layer(x, rope, None if cache is None else cache[i], step)
+            x = layer(x, rope, None if cache is None else cache[i], continuation)
         return self.norm(x)
 
     def logits(self, h):

@@ -85,13 +85,10 @@ def plot_run(pyplot, log):
 def plot_learning(pyplot):
     figure, all_axes = pyplot.subplots(1, 3, figsize=(12, 4))
     for axes, task in zip(all_axes, ("math", "code", "reasoning")):
-        for seed, color in enumerate((BLUE, ORANGE, GREEN)):
-            log = RESULTS / f"{task}-{seed}.jsonl"
-            if log.exists():
-                records = read_log(log)
-                draw_curve(axes, records, color, f"seed {seed}")
-                base = base_accuracy(records)
-        finish_curves(axes, base)
+        logs = sorted(RESULTS.glob(f"{task}-?.jsonl"))
+        for log, color in zip(logs, (BLUE, ORANGE, GREEN)):
+            draw_curve(axes, read_log(log), color, f"seed {log.stem[-1]}")
+        finish_curves(axes, base_accuracy(read_log(logs[0])))
         axes.set_title(task)
     save(figure, RESULTS / "learning.png")
 

@@ -32,7 +32,7 @@ class Answer:
     logprobs: list[float]  # of each of them
     text: str
     r: int  # +1 or −1
-    finished: bool  # ended before the task's cap
+    finished: bool  # ended by itself; where the cap is one token, it always did
 
 def chat_ids(tokenizer, task, problem):
     """The problem as the model reads it: system prompt, question and instruction, opening of the answer."""
@@ -49,7 +49,7 @@ def stopping_of(task, tokenizer):
 
     def is_finished(ids):
         if task.max_new_tokens == 1:
-            return True
+            return True  # a choice, which is whole after its one token
         # the last four tokens: a stop text like ``` may be cut into several
         return bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
 
@@ -68,9 +68,8 @@ def rollout(model, tokenizer, task, problems, sampling, select_rows=None, on_tok
     return answers
 
 def accuracy(answers):
-    """Share of answers that earned +1, and its standard error √(p (1 − p) / n)."""
-    p = sum(a.r > 0 for a in answers) / len(answers)
-    return p, math.sqrt(p * (1 - p) / len(answers))
+    """Share of answers that earned +1."""
+    return sum(a.r > 0 for a in answers) / len(answers)
 
 # -- the gradient of equation 1 ------------------------------------------------------------------------------
 
@@ -89,7 +88,10 @@ def answer_logprobs(model, answers, sampling):
     return F.log_softmax(logits / sampling.temperature, dim=-1), rows
 
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
-    """−J, and the sum of the KLs, from log π (N, V), ids and rows (N,), r − b (B,), λ, log π_1 (N, V)."""
+    """−J, and the sum of the KLs, from log π (N, V), ids and rows (N,), r − b (B,), λ, log π_1 (N, V).
+
+    r − b and λ come divided by the number of answers in the step.
+    """
     chosen = logp.gather(1, ids[:, None])[:, 0]  # (N,)
     loss = -(chosen * advantages[rows]).sum()  # −Σ_rows (r − b) Σ_t log π_z(ŷ_t)
     if ref_logp is None:
@@ -158,9 +160,9 @@ class Learner:
 
     def sample_step(self, step, on_token):
         """The answers of a step. They depend on z and (seed, step) alone, so a resumed run repeats them."""
-        draw = self.settings.seed * 1_000_003 + step
-        generator = torch.Generator(self.model.tok_embeddings.weight.device).manual_seed(draw)
-        problems = self.task.problems("train", self.settings.rollouts // self.settings.group, draw)
+        step_seed = self.settings.seed * 1_000_003 + step
+        generator = torch.Generator(self.model.tok_embeddings.weight.device).manual_seed(step_seed)
+        problems = self.task.problems("train", self.settings.rollouts // self.settings.group, step_seed)
         problems = [problem for problem in problems for _ in range(self.settings.group)]
         sampling = replace(self.sampling, generator=generator)
         return rollout(self.model, self.tokenizer, self.task, problems, sampling, on_token=on_token)
@@ -196,7 +198,7 @@ def reinforce(learner, z, optimizer, step, on_token):
     grad_norm = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()
     optimizer.step()
     optimizer.zero_grad()
-    metrics = {"right": accuracy(answers)[0],
+    metrics = {"right": accuracy(answers),
                "finished": sum(a.finished for a in answers) / len(answers),
                "tokens": sum(len(a.ids) for a in answers) / len(answers),
                "grad_norm": grad_norm,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from adapt import STRATEGIES, AdaptiveModel, FewShot, dressed, second_pass
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_all, bar, flag, open_model,
-                    parse_flags, report, run_main, show)
+from adapt import BASE, STRATEGIES, AdaptiveModel, FewShot, Search, dressed, second_pass
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, bar, flag,
+                    open_model, parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts, read_metadata, save_whole
 from formats.huggingface import write_hf
@@ -20,7 +20,6 @@ from svf import mix, using
 from tasks import get_task
 from tasks.interface import Problem, Task
 
-BASE = {"other": 1.0}  # the mixture that is the base model
 UNSEEN_TASK = "reasoning_hard"  # for --adapt cem without a --task: one that no expert has seen
 
 @dataclass
@@ -52,24 +51,26 @@ def check_flags(config):
         raise ValueError(f"--adapt {config.adapt} is not known; choose none, {', '.join(STRATEGIES)}")
     if config.expert and config.adapt != "none":
         raise ValueError("--expert answers alone; leave out --adapt")
-    if (config.save or config.per_block) and not searches(config):
+    if (config.save or config.per_block) and not needs_examples(config):
         raise ValueError("--save and --per-block belong to a search; add --adapt cem")
+    if needs_examples(config) and config.prompt and not config.task:
+        raise ValueError(f"--adapt {config.adapt} needs examples like the prompt; name a --task")
     if config.save and Path(config.experts, f"{config.save}.safetensors").exists():
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
-    if config.export and config.adapt != "none" and not searches(config) and not config.prompt:
+    if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
     if config.export and Path(config.export).exists():
         raise ValueError(f"{config.export} is there already; --export to a new folder")
 
-def searches(config):
-    """Whether the first pass looks at examples of a task."""
-    return config.adapt in STRATEGIES and STRATEGIES[config.adapt].searches
+def needs_examples(config):
+    """Whether the first pass is a search that looks at examples of a task."""
+    return config.adapt in STRATEGIES and STRATEGIES[config.adapt].needs_examples
 
 def task_of(config):
     """The task that is named, or one for a search that has none; else None."""
     if config.task:
         return get_task(config.task, config.data, config.max_new_tokens)
-    if searches(config):
+    if needs_examples(config):
         return get_task(UNSEEN_TASK, config.data)
     return None
 
@@ -79,13 +80,19 @@ def open_adaptive_model(config):
     experts = Experts()
     if config.adapt != "none":
         experts = load_experts(Path(config.experts), model)
+    adaptive = AdaptiveModel(model, tokenizer, experts)
     if config.expert:
-        known = Path(config.experts, f"{config.expert}.safetensors")
-        path = known if known.exists() else Path(config.expert)
-        experts.add(path.stem, *load_expert(path, model))
-        if path.stem in experts.dispatch:
-            raise ValueError(f"--expert {config.expert} is a classifier; use it by --adapt classifier")
-    return AdaptiveModel(model, tokenizer, experts)
+        add_expert(config, adaptive, config.expert)
+    return adaptive
+
+def add_expert(config, adaptive, name):
+    """Load an expert, by its name in --experts or by its file. Raises ValueError for a classifier."""
+    known = Path(config.experts, f"{name}.safetensors")
+    path = known if known.exists() else Path(name)
+    z, metadata = load_expert(path, adaptive.model)
+    if metadata["kind"] == "dispatch":
+        raise ValueError(f"{path} is a classifier and does not answer; use it by --adapt classifier")
+    adaptive.experts.add(path.stem, z, metadata)
 
 # -- the first pass ------------------------------------------------------------------------------------------
 
@@ -103,14 +110,14 @@ class FirstPass:
             return [{Path(config.expert).stem: 1.0}] * len(problems)
         if config.adapt == "none":
             return [BASE] * len(problems)
-        few_shot = FewShot(self.task, config.shots, config.generations, per_block=config.per_block,
-                           seed=config.seed, progress=partial(bar, desc="generations"))
+        search = Search(config.generations, seed=config.seed, progress=partial(bar, desc="generations"))
+        few_shot = FewShot(self.task, config.shots, config.per_block, search)
         strategy = STRATEGIES[config.adapt]
-        if not strategy.searches:
+        if not strategy.needs_examples:
             return strategy.first_pass(self.adaptive, problems, few_shot)
         if self.found is None:
             print(f"{config.adapt}: {config.shots} examples of {self.task.name}, {config.generations} "
-                  f"generations of {few_shot.population} candidates")
+                  f"generations of {search.population} candidates")
             [self.found] = strategy.first_pass(self.adaptive, problems[:1], few_shot)
             show_mixture(self.found)
             if config.save:
@@ -118,9 +125,9 @@ class FirstPass:
         return [self.found] * len(problems)
 
 def in_words(mixture):
-    """'0.62 code + 1.00 math'; of weights per block, their mean."""
+    """'0.62 code + 1.00 math', the rest being the base model; of weights per block, their mean."""
     means = {name: sum(weight) / len(weight) if isinstance(weight, list) else weight
-             for name, weight in mixture.items()}
+             for name, weight in mixture.items() if name != "other" or mixture == BASE}
     return " + ".join(f"{mean:.2f} {name}" for name, mean in means.items())
 
 def show_mixture(mixture):
@@ -175,15 +182,19 @@ def chat_task(config, problem):
     return Task(name="chat", description="", system="", prefill="", max_new_tokens=config.max_new_tokens,
                 problems=None, score=score_nothing, stop="```" if problem.prefill.startswith("```") else "")
 
-def answer_prompt(config, adaptive, task, first_pass, problem):
+def answer_prompt(config, adaptive, task, first_pass):
+    """Answer the prompt of the command line, in the form of the task if there is one."""
+    problem = Problem(config.prompt)
+    if task is not None:
+        problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
+    [mixture] = first_pass([problem])
+    answer_as(config, adaptive, dressed(problem, mixture, adaptive.experts.metadata), mixture)
+
+def answer_as(config, adaptive, problem, mixture):
     """Say which experts answer, then stream the answer (and the base model's to the very same text).
 
     Returns the answer's text as far as it was shown: Ctrl-C ends it.
     """
-    if task is not None:
-        problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
-    [mixture] = first_pass([problem])
-    problem = dressed(problem, mixture, adaptive.experts.metadata)
     print(f"[{in_words(mixture)}]")
     text = stream_answer(config, adaptive, problem, mixture, label="")
     if config.compare:
@@ -207,10 +218,9 @@ HELP = "one message a line; /expert NAME (or none), /compare, /reset, /quit; Ctr
 class Chat:
     """A conversation that remembers its turns; each turn is sent to an expert anew."""
 
-    def __init__(self, config, adaptive, task, first_pass):
+    def __init__(self, config, adaptive, first_pass):
         self.config = config
         self.adaptive = adaptive
-        self.task = task
         self.first_pass = first_pass
         self.history = []  # messages of earlier turns, the oldest first
 
@@ -223,15 +233,18 @@ class Chat:
         elif word == "/reset":
             self.history = []
             print("[forgotten]")
-        elif word == "/expert" and name in ("", "none"):
-            self.first_pass = FirstPass(self.config, self.adaptive, self.task)
         elif word == "/expert":
-            path = Path(self.config.experts, f"{name}.safetensors")
-            if name not in self.adaptive.experts.answering():
-                self.adaptive.experts.add(name, *load_expert(path, self.adaptive.model))
-            self.first_pass = FirstPass(replace(self.config, expert=name), self.adaptive, self.task)
+            self.choose("" if name == "none" else name)
         else:
             raise ValueError(f"{word} is no command: {HELP}")
+
+    def choose(self, name):
+        """From now on this expert answers; with "" the first pass of the command line chooses again."""
+        if name and name not in self.adaptive.experts.answering():
+            add_expert(self.config, self.adaptive, name)
+        self.config = replace(self.config, expert=name)
+        self.first_pass = FirstPass(self.config, self.adaptive, task=None)
+        print(f"[{name or self.config.adapt} answers]")
 
     def room_for(self, problem):
         """The problem with as many earlier turns as the context holds; the oldest leave, and it is said."""
@@ -248,8 +261,10 @@ class Chat:
 
     def say(self, message):
         """Answer a message, and remember both."""
-        problem = self.room_for(Problem(message, history=tuple(self.history)))
-        text = answer_prompt(self.config, self.adaptive, self.task, self.first_pass, problem)
+        problem = Problem(message, history=tuple(self.history))
+        [mixture] = self.first_pass([problem])
+        problem = self.room_for(dressed(problem, mixture, self.adaptive.experts.metadata))
+        text = answer_as(self.config, self.adaptive, problem, mixture)
         self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": text}]
 
     def run(self):
@@ -269,22 +284,16 @@ class Chat:
 def answer_task(config, adaptive, task, first_pass):
     """Answer test problems, show the first few beside the base model's answers, and score all."""
     problems = task.problems("test", config.n, config.seed)
+    answers = {"base": answer_with_mixtures(adaptive, task, problems, [BASE] * len(problems), "base")}
+    report(config.out, task.name, "test", "base", problems, answers["base"], seed=config.seed)
     mixtures = first_pass(problems)
-    problems = [dressed(problem, mixture, adaptive.experts.metadata)
-                for problem, mixture in zip(problems, mixtures)]
-    base = [BASE] * len(problems)
-    mixtures_of = {"base": base}
-    if mixtures != base:
-        mixtures_of[config.expert or config.adapt] = mixtures
-    rows = {}
-    for row, used in mixtures_of.items():
-
-        def answer(indices):
-            return second_pass(adaptive, task, [problems[i] for i in indices], [used[i] for i in indices])
-
-        rows[row] = answer_all(answer, problems, desc=row)
-        report(config.out, task.name, "test", row, problems, rows[row], mixture=used[0], seed=config.seed)
-    show(problems, rows)
+    if any(mixture != BASE for mixture in mixtures):
+        row = config.expert or config.adapt
+        asked = [dressed(problem, mixture, adaptive.experts.metadata)
+                 for problem, mixture in zip(problems, mixtures)]
+        answers[row] = answer_with_mixtures(adaptive, task, asked, mixtures, row)
+        report(config.out, task.name, "test", row, asked, answers[row], seed=config.seed)
+    show(problems, answers)
     print(f"\nwrote {config.out}")
 
 def export(config, adaptive, first_pass):
@@ -305,11 +314,11 @@ def main():
     if config.export:
         export(config, adaptive, first_pass)
     elif config.prompt:
-        answer_prompt(config, adaptive, task, first_pass, Problem(config.prompt))
+        answer_prompt(config, adaptive, task, first_pass)
     elif task is not None:
         answer_task(config, adaptive, task, first_pass)
     else:
-        Chat(config, adaptive, task, first_pass).run()
+        Chat(config, adaptive, first_pass).run()
 
 if __name__ == "__main__":
     run_main(main)

@@ -11,7 +11,6 @@ the validations, and compare it with the base model on `heldout` problems (of th
 """
 import json
 import shlex
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,13 +19,13 @@ import torch
 from tqdm import tqdm
 
 import adapt
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_all, append, bar, flag,
-                    gain, kept_or_answered, load_adapter, machine, open_model, parse_flags, peak_memory,
-                    pick_device, report, run_main, show)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append,
+                    bar, command_line, flag, gain, kept_or_answered, load_adapter, machine, open_model,
+                    parse_flags, peak_memory, pick_device, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_whole
 from model import Sampling
-from rl import Learner, Settings, accuracy, rollout, train_expert
+from rl import Learner, Settings, accuracy, train_expert
 from tasks import get_task, sandbox
 from tasks.dispatch import dispatch_task
 
@@ -72,6 +71,9 @@ def read_config():
     if config.rollouts % config.group or config.group < 2:
         raise ValueError(f"--group {config.group} must be at least 2 and divide --rollouts {config.rollouts}")
     if config.quick:
+        for name in ("steps", "n_val", "n_test"):
+            if getattr(config, name) != getattr(Config, name):
+                raise ValueError(f"--quick sets --{name.replace('_', '-')}; leave one of them out")
         config = replace(config, steps=4, n_val=32, n_test=64)
     if not config.out:
         name = f"{Path(config.task).stem}-{config.seed}"
@@ -153,15 +155,9 @@ def make_learner(config, task):
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z; {} is the base model, whose answers are kept between runs."""
-    greedy = replace(learner.sampling, temperature=0.0)
-
-    def answer(indices):
-        batch = [problems[i] for i in indices]
-        return rollout(learner.model, learner.tokenizer, learner.task, batch, greedy)
 
     def answer_them():
-        with learner.adapter.using(learner.model, z):
-            return answer_all(answer, problems, desc)
+        return answer_with_adapter(learner, z, problems, desc)
 
     # the dispatcher's logit bias is not part of the model, so its base answers are not kept
     if z or learner.sampling.logit_bias is not None:
@@ -175,7 +171,7 @@ def train(run, learner):
     val_problems = learner.task.problems("val", run.config.n_val, TEST_SEED)
 
     def validate(z):
-        return accuracy(greedy_answers(learner, z, val_problems, "validation"))[0]
+        return accuracy(greedy_answers(learner, z, val_problems, "validation"))
 
     with bar(desc="rollout", unit="token") as tokens:
 
@@ -202,7 +198,7 @@ def save_expert(run, learner, example):
         "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task,
         "example": example, "description": task.description, "system": task.system,
         "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
-        "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command()})
+        "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command_line()})
     return path
 
 def compare(run, learner):
@@ -218,15 +214,12 @@ def compare(run, learner):
         mean, error = gain(problems, rows["base"], rows["expert"])
         print(f"{'':<43} {100 * mean:+5.1f} ± {100 * error:3.1f} points, problem by problem")
         append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error})
-    show(problems, rows)
+    show(problems, rows)  # of the last split, the one of unseen problems
 
-def command():
-    return shlex.join(["python", *sys.argv])
-
-def say_what_is_next(run, learner, expert, example):
+def say_what_is_next(run, expert, example):
     config = run.config
     file, experts = shlex.quote(str(expert)), shlex.quote(config.experts)
-    request = shlex.quote(example.splitlines()[-1].removeprefix("Request: "))
+    request = shlex.quote(example.splitlines()[-1].removeprefix("Request: "))  # dispatch's is a long question
     on_model = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
     print(f"\nwrote {expert} and {run.log}. Next:")
     if config.task == "dispatch":
@@ -247,10 +240,10 @@ def main():
     expert = save_expert(run, learner, example)
     compare(run, learner)
     seconds = round(time.time() - started)
-    append(run.log, {"command": command(), "seconds": seconds, "machine": machine(learner.model),
+    append(run.log, {"command": command_line(), "seconds": seconds, "machine": machine(learner.model),
                      "peak_bytes": peak_memory(learner.model.tok_embeddings.weight.device)})
     print(f"\n{seconds} s in all")
-    say_what_is_next(run, learner, expert, example)
+    say_what_is_next(run, expert, example)
 
 if __name__ == "__main__":
     run_main(main)

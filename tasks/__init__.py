@@ -41,6 +41,8 @@ def get_task(name, data="", max_new_tokens=40):
         raise ValueError(f"no task is named {name!r}; there are {known}, and jsonl files of your own")
     if task.runs_programs and sandbox.REFUSAL:
         raise ValueError(f"task {name} cannot run here: {sandbox.REFUSAL}")
+    if task.runs_programs:
+        sandbox.fence()  # raises ValueError where programs cannot be held, or not be run
     return task
 
 def cousins_of(names):

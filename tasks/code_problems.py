@@ -165,7 +165,7 @@ def make_code(rng, part, template):
         expected = [eval(body, dict(zip(names, call))) for call in calls]
         constant = all(value == expected[0] for value in expected)
         handed_back = all(value == call[0] for value, call in zip(expected, calls))
-        if not constant and not handed_back:  # neither may be right
+        if not constant and not handed_back:  # else returning a constant, or the argument, would be right
             break
     signature = f"{function}({', '.join(names)})"
     return Problem(f"Write a Python function `{signature}` that returns {fill(template.returns, slots)}.",

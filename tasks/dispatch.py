@@ -3,6 +3,7 @@
 One example request per category, then the request. The answer is the likeliest category name (adapt.py), so
 options come from the experts at hand and every answer is readable. "other" is the base model.
 """
+import math
 import random
 from dataclasses import dataclass
 
@@ -22,18 +23,19 @@ class Category:
 OTHER = Category("other", "Write a short poem about the sea.", "other")
 
 def requests(task_name, split, n, seed, data=""):
-    """n prompts of a task, or everyday requests for "other"; a set without the split gives its test's."""
+    """n prompts of a task, or everyday requests for "other"; none of a task that lacks the split."""
     if task_name == OTHER.task:
         problems = EVERYDAY.problems(split, n, seed)
     else:
         task = get_task(task_name, data)
-        problems = task.problems(split if split in task.splits else "test", n, seed)
+        problems = task.problems(split, n, seed) if split in task.splits else []
     return [problem.prompt for problem in problems]
 
-def dispatch_prompt(categories, request):
+def dispatch_problem(categories, request, gold=""):
     """What both dispatchers are asked: one example request per category, then the request."""
     shown = [f"Request: {category.example}\nAnswer: {category.name}\n\n" for category in categories]
-    return "".join(shown) + f"Request: {request}"
+    names = tuple(category.name for category in categories)
+    return Problem("".join(shown) + f"Request: {request}", "Answer:", gold, names)
 
 @dataclass(frozen=True)
 class DispatchProblems:
@@ -42,13 +44,11 @@ class DispatchProblems:
     data: str
 
     def problems(self, split, n, seed):
-        names = tuple(category.name for category in self.categories)
-        share = -(-n // len(names))  # rounded up
+        share = math.ceil(n / len(self.categories))
         found = []
         for category in self.categories:
             for request in requests(category.task, split, share, seed, self.data):
-                question = dispatch_prompt(self.categories, request)
-                found.append(Problem(question, "Answer:", category.name, names))
+                found.append(dispatch_problem(self.categories, request, category.name))
         return random.Random(seed).sample(found, min(n, len(found)))
 
 def dispatch_task(categories, data=""):

@@ -8,7 +8,7 @@ from tasks.interface import Problem
 class Request:
     text: str  # {t} is a thing, {l} a language
 
-OTHER = templates(Request, """
+REQUESTS = templates(Request, """
 Write a short poem about {t}.
 Tell me a story about {t}.
 Suggest a name for {t}.
@@ -43,4 +43,4 @@ def make_other(rng, part, template):
     slots = {"t": thing, "l": rng.choice(LANGUAGES[part])}
     return Problem(fill(template.text, slots), gold="other")
 
-EVERYDAY = Generator("other", make_other, OTHER)
+EVERYDAY = Generator("other", make_other, REQUESTS)

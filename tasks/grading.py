@@ -31,10 +31,14 @@ def concluded_number(question, text):
             return numbers(conclusion)[0]
     found = numbers(text)
     new = [number for number in found if number not in numbers(question)]
-    return (new or found or [None])[-1]
+    if new:
+        return new[-1]
+    return found[-1] if found else None
 
 def score_numbers(problems, texts):
-    return [reward(concluded_number(p.prompt, text) == float(p.gold)) for p, text in zip(problems, texts)]
+    """Each answer is +1 if it concludes with the gold number."""
+    return [reward(concluded_number(problem.prompt, text) == numbers(problem.gold)[0])
+            for problem, text in zip(problems, texts)]
 
 def mentioned_options(options, text):
     """The candidates in the order in which the text mentions them, in lower case."""
@@ -102,8 +106,9 @@ def score_programs(problems, texts):
     return rewards
 
 def mentions_gold(problem, text):
-    """Lenient: the gold answer stands somewhere in the text. None for programs: it would mean nothing."""
-    if problem.check is not None:
+    """Lenient: the gold answer stands somewhere in the text. None for programs, where it would mean nothing,
+    and for letters, since "a" is also a word."""
+    if problem.check is not None or (len(problem.gold) == 1 and problem.gold.isalpha()):
         return None
     if NUMBER.fullmatch(problem.gold):
         return numbers(problem.gold)[0] in numbers(text)

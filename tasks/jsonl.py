@@ -5,7 +5,8 @@
     {"question": "Is ice cold?", "answer": "yes", "options": ["yes", "no"], "system": "Answer the question."}
 
 Other keys of a row are left alone. It is graded as an option if it has options, as a number if its answer is
-one, else as a text. A hash of the question says which split it is in, so a file that grows keeps its splits.
+one, else as a text. A hash of the question says which split it is in, so a file of enough rows keeps its
+splits as it grows.
 """
 import json
 from hashlib import sha256
@@ -40,9 +41,11 @@ def read_problems(path, problem_of, row_looks_like):
     return problems
 
 def text_of(row, key, default=None):
-    """The text at `key`; a number is taken as its text. Raises ValueError for anything else, or if empty."""
+    """The text at `key`; a number is taken as its text. Raises ValueError for anything else."""
     value = row.get(key, default)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, float):
         value = f"{value:.10g}"
     if not isinstance(value, str):
         raise ValueError(f"{key} is {value!r}, not a text")
@@ -93,8 +96,9 @@ def own_task(path, max_new_tokens):
     problems = read_problems(path, own_problem, OWN_ROW)
     if not problems:
         raise ValueError(f"{path} has no rows; a row is {OWN_ROW}")
+    problems = list({problem.prompt: problem for problem in problems}.values())  # each question once
     by_split = {"train": [], "val": [], "test": []}
-    for problem in {problem.prompt: problem for problem in problems}.values():
+    for problem in problems:
         by_split[split_of(problem.prompt)].append(problem)
     if any(len(by_split[split]) < fewest for split, fewest in FEWEST.items()):
         by_split = {"val": problems}

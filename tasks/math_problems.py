@@ -142,7 +142,7 @@ def make_math(rng, part, template):
         slots["o"] = rng.choice(OBJECTS[part])
         prompt = fill(template.question, slots)
         answer = eval(template.answer, {}, slots)
-        if answer > 1 and str(answer) not in re.findall(r"\d+", prompt):  # no number of the question itself
+        if answer > 1 and str(answer) not in re.findall(r"\d+", prompt):  # copying a number is never right
             return Problem(prompt, "Calculation:", str(answer))
 
 INSTRUCTIONS = ("Write only the equation and its result.",

@@ -1,8 +1,8 @@
 """The paper's real sets, read from a folder of jsonl files that the user names with --data.
 
 A set is its files, how their rows become splits, how a row becomes a Problem, and how it is answered.
-Training sets are shuffled once and halved into train and validation, as in the paper (section 4.1); no test
-row is seen before the test.
+Training sets are shuffled once and halved into train and validation, as in the paper (section 4.1; MBPP has
+the authors' own split); no test row is seen before the test.
 """
 import ast
 import random

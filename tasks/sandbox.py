@@ -4,11 +4,11 @@ The child gets a program and a list of calls, runs them, and returns what they g
 was expected stays with the parent, so nothing the program prints, and no object that claims to equal
 everything, can pass. Before the program runs the child gives up, in this order:
 
-1. memory beyond 1 GB, output beyond 64 KB, processor time, root (it becomes nobody, where it may), and files;
-2. by an audit hook, every Python call to the outside: any such event ends it at once. A program can take the
-   hook off from inside, so it is a fence for accidents;
-3. by the kernel (Linux, seccomp), every system call but those for computing. Python cannot undo this one, so
-   what comes past 2 is refused here. macOS and some containers lack it; `fence` says what this machine gives.
+1. its streams, memory beyond 1 GB, output beyond 64 KB, processor time, and being root, where it may;
+2. by the kernel (Linux, seccomp), every system call but those for computing. Python cannot undo this one.
+   macOS and some containers lack it; `fence` says what this machine gives;
+3. by an audit hook, every Python call to the outside: any such event ends it at once. A program can take the
+   hook off from inside, so alone it is a fence for accidents.
 
 Still possible: to use up its time, and for HumanEval, whose own `check` runs beside the program, to read the
 expected values. Tested on Linux. Windows has none of these limits, so there the code tasks refuse to run.
@@ -27,7 +27,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-REFUSAL = "" if os.name == "posix" else "programs are limited here by POSIX means; use Linux or macOS"
+REFUSAL = "" if os.name == "posix" else "running programs that a model wrote needs Linux or macOS"
 MEMORY = 1 << 30  # bytes of address space
 OUTPUT = 1 << 16  # bytes a child may write, all results together; the parent must read them
 
@@ -86,27 +86,28 @@ COMPUTING = {
     "aarch64": (0xC00000B7, (63, 64, 57, 80, 62, 222, 226, 215, 214, 134, 135, 139, 216, 233, 172, 93, 169,
                              132, 98, 113, 115, 94, 278))}
 
-def kernel_filter(libc):
+def kernel_filter():
     """The seccomp filter, ready to be switched on; None where there is none."""
     if sys.platform != "linux" or platform.machine() not in COMPUTING:
         return None
     architecture, allowed = COMPUTING[platform.machine()]
-    load, jump_if_equal, answer = 0x20, 0x15, 0x06
+    load, jump_if_equal, give = 0x20, 0x15, 0x06
     allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: EPERM
-    program = [(load, 0, 0, 4), (jump_if_equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, 0)]
-    program += [(jump_if_equal, len(allowed) - i, 0, number) for i, number in enumerate(allowed)]
-    program += [(answer, 0, 0, refuse), (answer, 0, 0, allow)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    filter = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
-    return ctypes.create_string_buffer(filter), code
+    lines = [(load, 0, 0, 4), (jump_if_equal, 1, 0, architecture), (give, 0, 0, kill), (load, 0, 0, 0)]
+    lines += [(jump_if_equal, len(allowed) - i, 0, number) for i, number in enumerate(allowed)]
+    lines += [(give, 0, 0, refuse), (give, 0, 0, allow)]
+    return b"".join(struct.pack("HBBI", *line) for line in lines)
 
-def switch_on(libc, filter):
+def switch_on(libc, lines):
     """True if the kernel refuses all but COMPUTING from now on, whatever this process does."""
-    if filter is None:
+    if lines is None:
         return False
     no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
-    return libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0 and \
-        libc.prctl(set_seccomp, mode_filter, ctypes.c_void_p(ctypes.addressof(filter[0])), 0, 0) == 0
+    code = ctypes.create_string_buffer(lines)
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(lines) // 8, ctypes.addressof(code)))
+    if libc.prctl(no_new_privileges, 1, 0, 0, 0) != 0:
+        return False
+    return libc.prctl(set_seccomp, mode_filter, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0
 
 def hook_in(exit=os._exit):
     die = lambda *args, **kwargs: exit(3)
@@ -125,16 +126,19 @@ def hook_in(exit=os._exit):
             exit(3)
     sys.addaudithook(hook)
 
-def main(write=os.write, out=os.dup(1), dup2=os.dup2, null=os.open(os.devnull, os.O_RDWR)):
+def main():
+    write = os.write  # kept from hook_in
+    out = os.dup(1)  # the only way out; the program's own streams lead nowhere
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
-        dup2(null, stream)
+        os.dup2(nowhere, stream)
     sys.stdin = open(os.devnull)
     libc = ctypes.CDLL(None)
     set_limits()
     become_nobody()
     if sys.platform == "linux":
         libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # die with the parent; a change of user would clear this
-    filtered = switch_on(libc, kernel_filter(libc))
+    filtered = switch_on(libc, kernel_filter())
     del sys.modules["ctypes"], sys.modules["_ctypes"]
     hook_in()
     space = {"__name__": "program"}
@@ -186,13 +190,13 @@ def run_programs(programs, seconds):
         return list(pool.map(run_one, programs, [seconds] * len(programs)))
 
 GOOD = Program("import math\ndef f(x): return math.sqrt(x)", "f", [[4]])
-BAD = Program("import os\ndef f(x): return os.listdir('/') and math.sqrt(x)", "f", [[4]])
+BAD = Program("import os\ndef f(x): return len(os.listdir('/'))", "f", [[4]])
 
 @functools.cache
 def fence():
     """What holds programs on this machine, in words; tried once with a known good and a known bad program.
 
-    Raises ValueError where a good program cannot run or a bad one can: every answer would be graded wrong.
+    Raises ValueError where a good program cannot run (every answer would be graded wrong), or a bad one can.
     """
     written = written_by(GOOD, seconds=20)
     if not written or run_one(GOOD, seconds=20) != [2.0]:
@@ -207,13 +211,21 @@ def fence():
 def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
+def are_close(a, b, tolerance):
+    """Whether a float is near; two integers, infinities and NaNs are not near, they are equal or not."""
+    if isinstance(a, int) and isinstance(b, int):
+        return False
+    try:
+        a, b = float(a), float(b)
+    except OverflowError:  # 10 ** 400
+        return False
+    return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= max(tolerance, 1e-6 * abs(b))
+
 def same(a, b, tolerance=0.0):
     """Equal as Python's == says, all the way down, where 20 is 20.0 but True is not 1; floats to within
     tolerance (1e-6 relative at least)."""
     if is_number(a) and is_number(b):
-        if isinstance(a, int) and isinstance(b, int) or not (math.isfinite(a) and math.isfinite(b)):
-            return a == b
-        return abs(a - b) <= max(tolerance, 1e-6 * abs(b))
+        return a == b or are_close(a, b, tolerance)
     if type(a) is not type(b):
         return False
     if isinstance(a, (list, tuple)):

@@ -3,8 +3,8 @@ import pytest
 import torch
 from conftest import random_z
 
-from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, calibrated_bias, categories_of, cem,
-                   dispatch, dispatch_ids, dressed, search_mixture, second_pass)
+from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, Search, calibrated_bias, categories_of,
+                   cem, dispatch, dispatch_ids, dressed, search_mixture, second_pass)
 from formats.experts import Experts, load_experts, save_whole
 from rl import rollout
 from svf import using, wrapped
@@ -17,8 +17,7 @@ def quadratic(optimum):
 
 def search(fitness, dim, seed=0, generations=50, known=None):
     known = torch.zeros(1, dim) if known is None else known
-    return cem(fitness, known, population=32, elites=6, generations=generations,
-               generator=torch.Generator().manual_seed(seed))
+    return cem(fitness, known, Search(generations, population=32, elites=6, seed=seed))
 
 def solve(dim, seed):
     optimum = torch.rand(dim, generator=torch.Generator().manual_seed(100 + seed))
@@ -113,7 +112,7 @@ def test_every_row_of_a_generation_is_scored_under_its_own_member(adaptive):
 def test_examples_that_no_member_answers_return_the_base_model_and_say_so(adaptive):
     never = toy_task(2, lambda problems, texts: [-1] * len(texts), lambda split, n, seed: PROBLEMS)
     said = []
-    mixture = search_mixture(adaptive, FewShot(never, generations=2, say=said.append))
+    mixture = search_mixture(adaptive, FewShot(never, search=Search(2), say=said.append))
     assert mixture == {"code": 0.0, "math": 0.0, "other": 1.0}
     assert "cannot tell" in said[0]
 
@@ -129,12 +128,12 @@ def test_an_expert_that_alone_solves_an_example_is_found_in_the_first_generation
     def as_math_answers(problems, texts):
         return [1 if text == wanted else -1 for text in texts]
     task = toy_task(1, as_math_answers, lambda split, n, seed: [shot])
-    mixture = search_mixture(adaptive, FewShot(task, generations=1, population=4, say=str))
+    mixture = search_mixture(adaptive, FewShot(task, search=Search(1, population=4), say=str))
     assert mixture == {"code": 0.0, "math": 1.0, "other": 0.0}
 
 def test_per_block_searches_one_alpha_for_each_expert_and_block(adaptive):
     task = toy_task(1, odd_length_is_right, lambda split, n, seed: PROBLEMS)
-    mixture = search_mixture(adaptive, FewShot(task, generations=2, per_block=True, say=str))
+    mixture = search_mixture(adaptive, FewShot(task, per_block=True, search=Search(2), say=str))
     assert {name: len(weights) for name, weights in mixture.items()} == {"code": 2, "math": 2}
     assert second_pass(adaptive, task, PROBLEMS, [mixture] * 3)
 

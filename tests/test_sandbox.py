@@ -80,6 +80,7 @@ def f(kind):
 def test_values_of_another_type_are_not_the_same():
     assert not same([1, 2], (1, 2)) and not same(1, True) and not same({1}, {True}) and not same("1", 1)
     assert not same(1.0, float("inf")) and same(float("inf"), float("inf")) and not same(float("nan"), 1.0)
+    assert not same(10 ** 400, 1.5) and not same(1.5, 10 ** 400) and not same(10 ** 400, 10 ** 400 + 1)
     assert same(20, 20.0) and same([20], [20.0])  # as the data set's own assert says
     assert same(0.1 + 0.2, 0.3) and not same(1.0, 1.1) and same(1.0, 1.05, 0.1)
 
@@ -98,6 +99,17 @@ def test_a_program_that_takes_the_hook_off_meets_the_kernel(tmp_path):
     results = run_programs([Program(source, "f", [[1]]) for source in ESCAPES.values()], seconds=3)
     assert [name for name, result in zip(ESCAPES, results) if result == [2]] == []
     assert not os.path.exists(TRAP)
+
+def test_the_sandbox_notices_where_it_does_not_hold(monkeypatch):
+    """Without filter and hook the bad program of the self-test does run."""
+    from tasks import sandbox
+    bare = CHILD.replace("    hook_in()\n", "").replace("switch_on(libc, kernel_filter())", "False")
+    monkeypatch.setattr(sandbox, "CHILD", bare)
+    with pytest.raises(ValueError, match="does not hold"):
+        sandbox.fence.__wrapped__()
+    monkeypatch.setattr(sandbox, "CHILD", "raise SystemExit(1)")
+    with pytest.raises(ValueError, match="cannot run a harmless program"):
+        sandbox.fence.__wrapped__()
 
 def test_the_filter_alone_refuses_what_is_not_computing():
     """Without hook and hidden functions: the kernel's own answer."""

@@ -52,6 +52,8 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--task", "math_hard"], "--task math_hard is only for evaluation"),
     ("sample.py", ["--adapt", "cem", "--task", "x.jsonl"], "x.jsonl does not exist; name a jsonl file"),
     ("sample.py", ["--adapt", "prompt", "--expert", "math"], "--expert answers alone"),
+    ("sample.py", ["--adapt", "cem", "hi"], "needs examples like the prompt"),
+    ("train.py", ["--quick", "--steps", "3"], "--quick sets --steps"),
     ("sample.py", ["--save", "mine"], "--save and --per-block belong to a search"),
     ("sample.py", ["--show", "nobody"], "nobody.safetensors"),
     ("sample.py", ["--adapt", "prompt", "--export", "folder"], "give one"),

@@ -131,6 +131,7 @@ def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
     assert not mentions_gold(p, f"{p.gold}.5") and mentions_gold(p, f"{p.gold}.")
     assert mentions_gold(Problem("", "", "2125"), "so $2,125.00") and mentions_gold(p, f"${p.gold}.00")
     assert mentions_gold(get_task("code").problems("val", 1, 0)[0], "") is None
+    assert mentions_gold(Problem("", gold="A"), "a dog") is None
 
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
     categories = [Category(name, "e", name) for name in ("code", "math", "reasoning", "other")]
@@ -187,7 +188,8 @@ def write_rows(path, rows, newline="\n"):
     return str(path)
 
 def test_a_file_of_ones_own_is_graded_by_number_option_or_text(tmp_path):
-    rows = [{"question": "2 + 2?", "answer": 4},
+    rows = [{"question": "2 + 2?", "answer": 4}, {"question": "How much?", "answer": "$1,500"},
+            {"question": "How many people?", "answer": 12345678901},
             {"question": "Ice?", "answer": "Cold", "options": ["cold", "hot"]},
             {"question": "Capital of Peru?", "answer": "Lima", "system": "Be brief.", "prefill": "It is"}]
     task = get_task(write_rows(tmp_path / "own.jsonl", rows), max_new_tokens=9)
@@ -196,6 +198,8 @@ def test_a_file_of_ones_own_is_graded_by_number_option_or_text(tmp_path):
     assert problems["Capital of Peru?"].system == "Be brief."
     assert problems["Capital of Peru?"].prefill == "It is"
     for question, right, wrong in [("2 + 2?", "it is 4.0", "5"), ("Ice?", "COLD!", "it is hot"),
+                                   ("How much?", "1500 dollars", "15"),
+                                   ("How many people?", "12,345,678,901", "12,345,678,902"),
                                    ("Capital of Peru?", "  lima. ", "Lima, I think")]:
         assert task.score([problems[question]] * 2, [right, wrong]) == [1, -1]
 

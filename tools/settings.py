@@ -11,10 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import svf  # noqa: E402
-from common import answer_all, append, lenient_accuracy, machine, open_model  # noqa: E402
+from common import answer_with_adapter, append, lenient_accuracy, machine, open_model  # noqa: E402
 from formats.default_model import DEFAULT_MODEL  # noqa: E402
 from model import Sampling  # noqa: E402
-from rl import Learner, Settings, accuracy, rollout, train_expert  # noqa: E402
+from rl import Learner, Settings, accuracy, train_expert  # noqa: E402
 from tasks import cousins_of, get_task  # noqa: E402
 
 N, SEED = 192, 99  # validation problems of each kind
@@ -29,18 +29,16 @@ def settings_of(text):
         changes[name] = type(getattr(USUAL, name))(value)
     return replace(USUAL, **changes)
 
-def validated(learner, z, problems):
-    """(accuracy, lenient accuracy) of greedy answers under z."""
+def validated(learner, z, record, kinds):
+    """Adds accuracy and lenient accuracy on each kind of problems to the record of a run, and logs it."""
+    for kind, problems in kinds.items():
+        answers = answer_with_adapter(learner, z, problems, kind)
+        record[kind] = accuracy(answers)
+        record[f"{kind} lenient"] = lenient_accuracy(problems, answers)
+    append("out/settings.jsonl", record)
+    print(json.dumps(record), flush=True)
 
-    def answer(indices):
-        batch = [problems[i] for i in indices]
-        return rollout(learner.model, learner.tokenizer, learner.task, batch, Sampling(0.0))
-
-    with svf.using(learner.model, z):
-        answers = answer_all(answer, problems, "validation")
-    return accuracy(answers)[0], lenient_accuracy(problems, answers)
-
-def validate(z):
+def no_validation(z):
     return 0.0  # nothing is chosen during training
 
 def main():
@@ -48,18 +46,17 @@ def main():
     model, tokenizer = open_model(DEFAULT_MODEL, "all", "", "")
     task = get_task(name)
     kinds = {kind: get_task(kind).problems("val", N, SEED) for kind in [name, *cousins_of([name])]}
+    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), USUAL)
+    validated(learner, {}, {"task": name, "settings": None, "n": N, "machine": machine(model)}, kinds)
     for text in texts:
-        learner = Learner(model, tokenizer, svf, task, Sampling(0.7), settings_of(text))
+        learner.settings = settings_of(text)
         started = time.time()
         state = {}
-        for _ in train_expert(learner, state, validate):
+        for _ in train_expert(learner, state, no_validation):
             pass
-        record = {"task": name, "settings": asdict(learner.settings), "seconds": round(time.time() - started),
-                  "n": N, "machine": machine(model)}
-        for kind, problems in kinds.items():
-            record[kind], record[f"{kind} lenient"] = validated(learner, state["z"], problems)
-        append("out/settings.jsonl", record)
-        print(json.dumps(record), flush=True)
+        record = {"task": name, "settings": asdict(learner.settings), "n": N,
+                  "seconds": round(time.time() - started), "machine": machine(model)}
+        validated(learner, state["z"], record, kinds)
 
 if __name__ == "__main__":
     main()
