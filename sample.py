@@ -268,18 +268,24 @@ class Chat:
         self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": text}]
 
     def run(self):
-        print(HELP)
-        for line in sys.stdin:
-            line = line.strip()
-            if line == "/quit":
-                break
+        """Answer line after line, until /quit or the end of the input."""
+        print(HELP, flush=True)
+        while True:
             try:
-                if line.startswith("/"):
-                    self.obey(line)
-                elif line:
-                    self.say(line)
+                line = sys.stdin.readline()
+                if line == "" or line.strip() == "/quit":
+                    return
+                self.take(line.strip())
             except (ValueError, OSError) as error:  # a turn that cannot be answered does not end the chat
-                print(f"[{error}]")
+                print(f"[{error}]", flush=True)
+            except KeyboardInterrupt:
+                print("[/quit ends the chat]", flush=True)
+
+    def take(self, line):
+        if line.startswith("/"):
+            self.obey(line)
+        elif line:
+            self.say(line)
 
 def answer_task(config, adaptive, task, first_pass):
     """Answer test problems, show the first few beside the base model's answers, and score all."""

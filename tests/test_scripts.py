@@ -175,11 +175,10 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(tiny_folder, tmp_path):
     child = subprocess.Popen(command("sample.py", *flags),
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    child.stdin.write("hello\n")
+    child.stdin.write("tell me more\n")  # what the little model does not end soon
     child.stdin.flush()
     while "[1.00 other]" not in child.stdout.readline():
-        pass
-    time.sleep(1)
+        pass  # it is flushed with the first token of the answer
     child.send_signal(signal.SIGINT)
     said, errors = child.communicate("/reset\n/quit\n", timeout=60)
     assert child.returncode == 0 and "[stopped]" in said and "[forgotten]" in said, errors
