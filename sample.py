@@ -202,9 +202,9 @@ def answer_as(config, adaptive, problem, mixture):
     return text
 
 def stream_answer(config, adaptive, problem, mixture, label):
-    print(label + problem.prefill, end="", flush=True)
     stream = Stream(adaptive.tokenizer)
     try:
+        print(label + problem.prefill, end="", flush=True)
         second_pass(adaptive, chat_task(config, problem), [problem], [mixture], stream)
     except KeyboardInterrupt:
         print(" [stopped]", end="")
