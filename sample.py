@@ -188,28 +188,21 @@ def answer_prompt(config, adaptive, task, first_pass):
     if task is not None:
         problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
     [mixture] = first_pass([problem])
-    answer_as(config, adaptive, dressed(problem, mixture, adaptive.experts.metadata), mixture)
+    problem = dressed(problem, mixture, adaptive.experts.metadata)
+    answer_as(config, adaptive, problem, mixture, Stream(adaptive.tokenizer))
 
-def answer_as(config, adaptive, problem, mixture):
-    """Say which experts answer, then stream the answer (and the base model's to the very same text).
-
-    Returns the answer's text as far as it was shown: Ctrl-C ends it.
-    """
+def answer_as(config, adaptive, problem, mixture, stream):
+    """Say which experts answer, then stream the answer (and the base model's to the very same text)."""
     print(f"[{in_words(mixture)}]")
-    text = stream_answer(config, adaptive, problem, mixture, label="")
+    stream_answer(config, adaptive, problem, mixture, stream)
     if config.compare:
-        stream_answer(config, adaptive, problem, BASE, label="the base model: ")
-    return text
+        print("the base model: ", end="")
+        stream_answer(config, adaptive, problem, BASE, Stream(adaptive.tokenizer))
 
-def stream_answer(config, adaptive, problem, mixture, label):
-    stream = Stream(adaptive.tokenizer)
-    try:
-        print(label + problem.prefill, end="", flush=True)
-        second_pass(adaptive, chat_task(config, problem), [problem], [mixture], stream)
-    except KeyboardInterrupt:
-        print(" [stopped]", end="")
+def stream_answer(config, adaptive, problem, mixture, stream):
+    print(problem.prefill, end="", flush=True)
+    second_pass(adaptive, chat_task(config, problem), [problem], [mixture], stream)
     print()
-    return problem.prefill + adaptive.tokenizer.decode(stream.ids)
 
 # -- a chat --------------------------------------------------------------------------------------------------
 
@@ -264,8 +257,13 @@ class Chat:
         problem = Problem(message, history=tuple(self.history))
         [mixture] = self.first_pass([problem])
         problem = self.room_for(dressed(problem, mixture, self.adaptive.experts.metadata))
-        text = answer_as(self.config, self.adaptive, problem, mixture)
-        self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": text}]
+        stream = Stream(self.adaptive.tokenizer)
+        try:
+            answer_as(self.config, self.adaptive, problem, mixture, stream)
+        except KeyboardInterrupt:
+            print(" [stopped]", flush=True)
+        answer = problem.prefill + self.adaptive.tokenizer.decode(stream.ids)  # as far as it came
+        self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
 
     def run(self):
         """Answer line after line, until /quit or the end of the input."""
