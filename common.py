@@ -60,7 +60,8 @@ def parse_flags(Config, doc):
     config = Config(**vars(parser.parse_args()))
     for config_field in fields(Config):
         value = getattr(config, config_field.name)
-        if config_field.type is int and config_field.name != "seed" and value < 1:
+        is_count = config_field.type is int and config_field.name != "seed"
+        if is_count and value < 1 and value != config_field.default:
             raise ValueError(f"--{config_field.name.replace('_', '-')} must be at least 1")
     return config
 

@@ -196,7 +196,7 @@ def draw_two_passes(axes):
     draw_box(axes, (8.9, 1.2), "answer", GREY)
     for place, name in (((8.9, 6.6), "z math"), ((8.9, 5.2), "z code"), ((8.9, 3.8), "z reasoning")):
         draw_box(axes, place, name, ORANGE)
-        draw_arrow(axes, (7.8, place[1]), (7.25, 4.7))
+        draw_arrow(axes, (7.8, place[1]), (6.75, 4.7))
     draw_arrow(axes, (2.1, 5.6), (3.3, 7.8))
     draw_arrow(axes, (2.1, 4.4), (3.0, 1.8))
     draw_arrow(axes, (5, 7.2), (5, 5.7))

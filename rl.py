@@ -10,7 +10,8 @@ A step: sample answers, score them, follow the gradient. Where we differ from th
 3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
    position. It leaves out how z changes which positions are visited. π_1 is the same model at z = 1.
 4. A problem gets several answers, and b is the mean reward of the *other* answers to the same problem (leave
-   one out; Kool, van Hoof and Welling 2019). It does not depend on the answer it is subtracted from, and
+   one out; Kool, van Hoof and Welling 2019). For dispatch, whose answers are one token of a few, b is the
+   mean of the other answers of the step. It does not depend on the answer it is subtracted from, and
    E[∇ log π] = 0, so the expected gradient is that of equation 1. Without b, at 10 % right, nine answers in
    ten push their tokens down and drown the tenth; with it, a problem that is answered all right or all
    wrong says nothing.
@@ -101,10 +102,13 @@ def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
     return loss + lam * kl, kl.detach()
 
 def leave_one_out(rewards, group):
-    """r − b of each answer; b is the mean of the others in its group: `group` neighbours, of one problem.
+    """r − b of each answer; b is the mean of the others in its group: `group` neighbours, of one problem, or,
+    where each problem has one answer, the whole batch.
 
     [1, −1, −1, −1], 4  ->  [2, −2/3, −2/3, −2/3]
     """
+    if group == 1:
+        group = len(rewards)
     advantages = []
     for start in range(0, len(rewards), group):
         of_problem = rewards[start:start + group]

@@ -48,7 +48,8 @@ class Config:
     modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3) or all")
     steps: int = flag(16, "updates of z")
     rollouts: int = flag(64, "sampled answers per step")
-    group: int = flag(4, "of them, answers to the same problem, which are compared with each other")
+    group: int = flag(0, "of them, answers to the same problem, which are compared with each other; 0: as the "
+                         "task says, 4 or, for dispatch, 1, where all answers of the step are compared")
     micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
     lr: float = flag(4e-3, "learning rate, twice the paper's for a tenth of its updates")
     temperature: float = flag(0.7, "of rollouts and loss alike")
@@ -68,8 +69,6 @@ def read_config():
         raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE")
     if config.kl < 0:
         raise ValueError("--kl must be at least 0")
-    if config.rollouts % config.group or config.group < 2:
-        raise ValueError(f"--group {config.group} must be at least 2 and divide --rollouts {config.rollouts}")
     if config.quick:
         for name in ("steps", "n_val", "n_test"):
             if getattr(config, name) != getattr(Config, name):
@@ -135,6 +134,9 @@ def training_task(config):
     task = get_task(config.task, config.data, config.max_new_tokens)
     if "train" not in task.splits:
         raise ValueError(f"--task {config.task} is only for evaluation; train on another")
+    group = config.group or task.group
+    if config.rollouts % group:
+        raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
     return task
 
 def make_learner(config, task):
@@ -148,7 +150,7 @@ def make_learner(config, task):
     if task.runs_programs:
         print("note: this task runs programs that the model wrote, in limited child processes held by "
               f"{sandbox.fence()} (tasks/sandbox.py)")
-    settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group,
+    settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group or task.group,
                         micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                         eval_every=EVAL_EVERY, patience=PATIENCE)
     return Learner(model, tokenizer, adapter, task, sampling, settings)

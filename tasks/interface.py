@@ -37,6 +37,7 @@ class Task:
     splits: tuple[str, ...] = ("train", "val", "heldout", "test")
     stop: str = ""  # an answer is over at this text
     runs_programs: bool = False  # that the model wrote
+    group: int = 4  # answers to each problem in a step of training, which are compared with each other
     instruction: str = ""  # a line behind every question that says what form the answer should have
     cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it
     # Form by the prompt, skill by z: `instruction` is the one of these with which the base model is right

@@ -44,7 +44,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--modules", "none"], "--modules none"),
     ("train.py", ["--resume"], "nothing to resume"),
     ("train.py", ["--temperature", "0"], "--temperature must be above 0"),
-    ("train.py", ["--group", "5"], "--group 5 must be at least 2 and divide --rollouts 64"),
+    ("train.py", ["--rollouts", "63"], "--group 4 must divide --rollouts 63"),
     ("train.py", ["--adapter", "nobody"], "there is no nobody.py"),
     ("train.py", ["--adapter", "common"], "has no function wrap"),
     ("train.py", ["--task", "own.jsonl"], "own.jsonl does not exist; name a jsonl file"),
