@@ -54,4 +54,5 @@ class DispatchProblems:
 def dispatch_task(categories, data=""):
     """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
     return Task(name="dispatch", description="which expert a request needs", system="", prefill="Answer:",
-                max_new_tokens=1, group=1, problems=DispatchProblems(categories, data).problems, score=score_options)
+                max_new_tokens=1, group=1, score=score_options,
+                problems=DispatchProblems(categories, data).problems)

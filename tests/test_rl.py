@@ -70,7 +70,7 @@ def test_padding_and_micro_batches_do_not_change_the_gradient(tiny):
 def test_the_baseline_of_an_answer_is_the_mean_of_the_others_to_its_problem():
     advantages = leave_one_out([1, -1, -1, -1, 1, 1, 1, 1], 4)
     assert advantages == pytest.approx([2, -2 / 3, -2 / 3, -2 / 3, 0, 0, 0, 0])
-    assert leave_one_out([1, -1, -1, -1], 1) == leave_one_out([1, -1, -1, -1], 4)  # one answer to each problem
+    assert leave_one_out([1, -1, -1, -1], 1) == leave_one_out([1, -1, -1, -1], 4)  # one answer per problem
 
 def test_equal_rewards_teach_nothing_and_prompts_are_not_learned(tiny):
     model, _ = tiny
