@@ -105,8 +105,10 @@ def cem(fitness, known, search):
     generation holds `known` (m, dim) and members drawn from N(1/dim, 0.5²); later ones are drawn from the
     elites' mean and unbiased deviation, the best so far counting as a member; all are clamped. No member is
     evaluated twice. One replaces the best only if it is strictly better, so where the fitness cannot tell
-    members apart, the first of `known` is returned. Raises ValueError for a fitness of NaN.
+    members apart, the first of `known` is returned. Raises ValueError for a fitness of NaN, or one elite.
     """
+    if search.elites < 2:
+        raise ValueError("a search needs at least 2 elites: one has no deviation")
     dim = known.shape[1]
     mu, sigma = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5)
     generator = torch.Generator().manual_seed(search.seed)

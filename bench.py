@@ -76,16 +76,16 @@ def kept_bytes(args, b, on_cpu):
     norms = 2 * args.dim  # their input in float32
     return b * (linears + swiglu) + (4 if on_cpu else b) * attention + 4 * norms
 
-def memory_plan(args, step, *, b, on_cpu):
+def memory_plan(args, config, *, b, on_cpu):
     """{part: bytes} of a training step with λ = 0; rollout and gradient come one after the other."""
     total, shapes = weights_of(args)
-    tokens = step.prompt_tokens + step.new_tokens
+    tokens = config.prompt_tokens + config.new_tokens
     r = [min(shape) for shape in shapes]
     plan = {"W": b * total, "bases": b * sum(n * n for n in r), "W'": b * sum(m * n for m, n in shapes),
             "z, its gradient, Adam": 4 * 4 * sum(r)}
-    cache = step.rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
-    kept = step.micro_batch * tokens * args.n_layers * kept_bytes(args, b, on_cpu)
-    logits = 12 * step.micro_batch * step.new_tokens * args.vocab_size  # three float32 copies at a time
+    cache = config.rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
+    kept = config.micro_batch * tokens * args.n_layers * kept_bytes(args, b, on_cpu)
+    logits = 12 * config.micro_batch * config.new_tokens * args.vocab_size  # three float32 copies at a time
     peak = sum(plan.values()) + max(cache, kept + logits)
     return plan | {"rollout: key-value cache": cache, "gradient: activations": kept,
                    "gradient: logits": logits, "peak": peak}

@@ -36,14 +36,17 @@ def flag(default, help):
     """A field of a script's Config, with the help text of its flag."""
     return field(default=default, metadata={"help": help})
 
+def argument(default, help):
+    """The same for what stands on the command line without a flag; at most one field of a Config."""
+    return field(default=default, metadata={"help": help, "positional": True})
+
 MODEL_HELP = "a Meta or Hugging Face folder, a .gguf file, or the default model by name"
 DATA_HELP = "folder of the real data sets' jsonl files"
 DEVICE_HELP = "cuda, mps or cpu; empty: the first of these that is there"
 DTYPE_HELP = "bfloat16 or float32; empty: bfloat16 where it is native"
 
 def parse_flags(Config, doc):
-    """A flag for each field of the dataclass; a field named prompt is positional. Raises ValueError for a
-    count below 1."""
+    """Config as the command line says, by `flag` and `argument`. Raises ValueError for a count below 1."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for config_field in fields(Config):
         name = "--" + config_field.name.replace("_", "-")
@@ -53,8 +56,8 @@ def parse_flags(Config, doc):
             how["action"] = argparse.BooleanOptionalAction
         else:
             how["type"] = config_field.type
-        if config_field.name == "prompt":
-            name = "prompt"
+        if config_field.metadata.get("positional"):
+            name = config_field.name
             how["nargs"] = "?"
         parser.add_argument(name, **how)
     config = Config(**vars(parser.parse_args()))

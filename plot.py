@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import flag, parse_flags, run_main
+from common import argument, parse_flags, run_main
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
@@ -17,7 +17,7 @@ BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
 
 @dataclass
 class Config:
-    prompt: str = flag("", "the folder of a run, or its log; empty: the pictures of README.md and RESULTS.md")
+    run: str = argument("", "the folder of a run, or its log; empty: the pictures of the README and RESULTS")
 
 def import_pyplot():
     try:
@@ -228,8 +228,8 @@ PICTURES = (plot_overview, plot_learning, plot_unseen, plot_dispatch, plot_alpha
 def main():
     config = parse_flags(Config, __doc__)
     pyplot = import_pyplot()
-    if config.prompt:
-        path = Path(config.prompt)
+    if config.run:
+        path = Path(config.run)
         plot_run(pyplot, path / "log.jsonl" if path.is_dir() else path)
         return
     for plot in PICTURES:

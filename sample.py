@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from adapt import BASE, STRATEGIES, AdaptiveModel, FewShot, Search, dressed, second_pass
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, bar, flag,
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, argument, bar, flag,
                     open_model, parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts, read_metadata, save_whole
@@ -24,7 +24,7 @@ UNSEEN_TASK = "reasoning_hard"  # for --adapt cem without a --task: one that no 
 
 @dataclass
 class Config:
-    prompt: str = flag("", "what to answer; empty: problems of --task, else a chat")
+    prompt: str = argument("", "what to answer; empty: problems of --task, else a chat")
     adapt: str = flag("none", f"first pass: none, {', '.join(STRATEGIES)}")
     expert: str = flag("", "answer with this expert: a name in --experts, or a file")
     experts: str = flag("experts", "folder of the experts at hand")

@@ -48,8 +48,8 @@ class Config:
     modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3) or all")
     steps: int = flag(16, "updates of z")
     rollouts: int = flag(64, "sampled answers per step")
-    group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task says, "
-                         "4 or, for dispatch, 1, where all answers of the step are compared")
+    group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
+                         "says, 4 or, for dispatch, 1, where all answers of the step are compared")
     micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
     lr: float = flag(4e-3, "learning rate, twice the paper's for a tenth of its updates")
     temperature: float = flag(0.7, "of rollouts and loss alike")

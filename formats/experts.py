@@ -61,8 +61,11 @@ def load_expert(path, model):
     with open_expert(path, str(model.tok_embeddings.weight.device)) as file:
         metadata = metadata_of(path, file)
         z = {name: file.get_tensor(name) for name in file.keys()}
-    if metadata.get("kind") not in ("task", "dispatch", "mixture"):
-        raise ValueError(f"{path} is not an expert: its metadata does not say of which kind")
+    missing = [key for key in ("kind", "fingerprint", "base", "task") if key not in metadata]
+    if missing:
+        raise ValueError(f"{path} is not an expert: its metadata has no {missing[0]}")
+    if metadata["kind"] not in ("task", "dispatch", "mixture"):
+        raise ValueError(f"{path} is an expert of an unknown kind, {metadata['kind']!r}")
     if metadata["fingerprint"] != model.fingerprint:
         raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "
                          f"train another: python train.py --model {model.name}")
@@ -72,12 +75,13 @@ def load_expert(path, model):
     return z, metadata
 
 def load_experts(folder, model):
-    """Every expert of a folder. Raises FileNotFoundError if it has no task expert."""
+    """Every expert of a folder. Raises FileNotFoundError if none of them is of a task."""
     experts = Experts()
     for path in sorted(folder.glob("*.safetensors")):
         experts.add(path.stem, *load_expert(path, model))
     if not experts.task:
-        raise FileNotFoundError(f"{folder} has no experts (*.safetensors); train one: python train.py")
+        raise FileNotFoundError(
+            f"{folder} has no expert of a task (*.safetensors); train one: python train.py")
     return experts
 
 @dataclass

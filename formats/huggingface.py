@@ -37,7 +37,8 @@ def rope_of(file, config):
     if kind not in ("default", "llama3"):
         raise ValueError(f"{file}: rope_type {kind!r} is not supported (llama3 is)")
     theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    return theta, tuple(rope[key] for key in HF_ROPE) if kind == "llama3" else None
+    scaling = tuple(rope[key] for key in HF_ROPE) if kind == "llama3" else None
+    return theta, scaling
 
 def hf_args(file):
     """ModelArgs from a config.json. Raises ValueError for a key that is not understood."""
@@ -60,7 +61,11 @@ def hf_args(file):
 
 def heads_of(name, args):
     """How many heads' rows are in another order in Hugging Face's layout: those of wq and wk, else 0."""
-    return {"wq": args.n_heads, "wk": args.n_kv_heads}.get(name.split(".")[-2:][0], 0)
+    if name.endswith("wq.weight"):
+        return args.n_heads
+    if name.endswith("wk.weight"):
+        return args.n_kv_heads
+    return 0
 
 def halves_to_pairs(w, heads):
     """Rows of wq or wk (heads · head_dim, in) from Hugging Face's order to Meta's."""

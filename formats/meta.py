@@ -1,5 +1,6 @@
 """Meta's format: params.json, consolidated.*.pth (one file per model-parallel shard) and tokenizer.model."""
 import json
+import math
 import pickle
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ def meta_args(file):
     hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))  # Meta's FeedForward
     return ModelArgs(
         dim=dim, n_layers=params["n_layers"], n_heads=n_heads, n_kv_heads=params.get("n_kv_heads") or n_heads,
-        head_dim=dim // n_heads, hidden_dim=-(-hidden // multiple) * multiple,
+        head_dim=dim // n_heads, hidden_dim=math.ceil(hidden / multiple) * multiple,
         vocab_size=params["vocab_size"], norm_eps=params["norm_eps"],
         rope_theta=params.get("rope_theta", 10000.0),
         max_seq_len=131072 if scaled else 8192,  # not in the file: Llama 3.1's and Llama 3's

@@ -24,10 +24,16 @@ instrument: piano guitar violin drum flute trumpet | harp cello banjo horn | cla
 drink: water milk tea coffee juice | cocoa lemonade cider punch | soda wine beer smoothie
 colour: red blue green yellow black white | purple pink brown gold | gray violet crimson turquoise
 """
-KINDS = {}  # {kind: {part: words of that kind}}
-for line in KIND_WORDS.strip().splitlines():
-    kind_of_line, its_words = line.split(": ")
-    KINDS[kind_of_line] = words(its_words)
+
+def read_kinds(text):
+    """{kind: {part: words of that kind}}."""
+    kinds = {}
+    for line in text.strip().splitlines():
+        kind, of_kind = line.split(": ")
+        kinds[kind] = words(of_kind)
+    return kinds
+
+KINDS = read_kinds(KIND_WORDS)
 OPPOSITES = words("hot-cold big-small fast-slow old-young happy-sad light-dark up-down hard-soft | "
                   "early-late rich-poor loud-quiet full-empty | "
                   "strong-weak deep-shallow near-far clean-dirty wide-narrow")

@@ -143,6 +143,9 @@ def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_pa
     other = load(write_meta(tmp_path / "other", [random_state(seed=1)]), "cpu")[0]
     with pytest.raises(ValueError, match="tiny.*other"):
         load_expert(path, other)
+    save_whole(path, z, {"kind": "task", "task": "math"})
+    with pytest.raises(ValueError, match="has no fingerprint"):
+        load_expert(path, model)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is not an expert"):
         load_expert(path, model)

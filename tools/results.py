@@ -157,24 +157,35 @@ def table_of(name):
 
 # -- pages ---------------------------------------------------------------------------------------------------
 
+def page_text(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
 def filled(text):
     """The page with its tables made anew."""
-    return re.sub(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)",
-                  lambda found: found[1] + table_of(found[2]) + "\n" + found[3], text, flags=re.DOTALL)
+
+    def table_between_its_marks(found):
+        begin, name, end = found.groups()
+        return begin + table_of(name) + "\n" + end
+
+    marks = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return marks.sub(table_between_its_marks, text)
 
 def stale_pages():
     """The pages that do not say what the logs say."""
-    return [page for page in PAGES if filled(text := (ROOT / page).read_text(encoding="utf-8")) != text]
+    return [page for page in PAGES if filled(page_text(page)) != page_text(page)]
 
 def numbers_without_a_log():
     """Every 'x ± y' of the pages that stands in no table made from a log."""
+    number = r"[+−-]?\d+(?:\.\d+)? ± \d+(?:\.\d+)?"
     from_logs = set()
     for page in PAGES:
-        for name in re.findall(r"<!-- table (\S+) -->", (ROOT / page).read_text(encoding="utf-8")):
-            from_logs |= set(re.findall(r"[+−-]?\d+\.\d ± \d+\.\d", table_of(name)))
-    said = {(page, number) for page in PAGES for number in
-            re.findall(r"[+−-]?\d+(?:\.\d+)? ± \d+(?:\.\d+)?", (ROOT / page).read_text(encoding="utf-8"))}
-    return sorted(f"{page}: {number}" for page, number in said if number not in from_logs)
+        for name in re.findall(r"<!-- table (\S+) -->", page_text(page)):
+            from_logs |= set(re.findall(number, table_of(name)))
+    unknown = []
+    for page in PAGES:
+        said = set(re.findall(number, page_text(page)))
+        unknown += [f"{page}: {value}" for value in sorted(said - from_logs)]
+    return unknown
 
 def main():
     if sys.argv[1:] == ["--check"]:
@@ -182,8 +193,7 @@ def main():
         print("\n".join(wrong) or "every table and number is in a log")
         sys.exit(1 if wrong else 0)
     for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        (ROOT / page).write_text(filled(text), encoding="utf-8")
+        (ROOT / page).write_text(filled(page_text(page)), encoding="utf-8")
         print(f"wrote {page}")
     pyplot = plot.import_pyplot()
     for picture in plot.PICTURES:
