@@ -125,10 +125,13 @@ class FirstPass:
         return [self.found] * len(problems)
 
 def in_words(mixture):
-    """'0.62 code + 1.00 math', the rest being the base model; of weights per block, their mean."""
-    means = {name: sum(weight) / len(weight) if isinstance(weight, list) else weight
-             for name, weight in mixture.items() if name != "other" or mixture == BASE}
-    return " + ".join(f"{mean:.2f} {name}" for name, mean in means.items())
+    """'0.62 code + 1.00 math', the rest being the base model, "other"; of weights per block, their mean."""
+    words = []
+    for name, weight in mixture.items():
+        mean = sum(weight) / len(weight) if isinstance(weight, list) else weight
+        if name != "other" and mean != 0:
+            words.append(f"{mean:.2f} {name}")
+    return " + ".join(words) or "1.00 other"
 
 def show_mixture(mixture):
     """A bar for each expert's weight; one character per block where each block has its own."""
