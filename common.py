@@ -243,10 +243,13 @@ def kept_or_answered(answer_them, model, task, problems):
     if path.exists():
         return [Answer(**kept) for kept in json.loads(path.read_text())]
     answers = answer_them()
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
-    beside.write_text(json.dumps([asdict(answer) for answer in answers]))
-    beside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps([asdict(answer) for answer in answers]))
+        beside.replace(path)
+    except OSError as error:
+        print(f"note: the base model's answers are not kept for the next run ({error})")
     return answers
 
 # -- reporting -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ description, example request, the system prompt, instruction and prefill it was 
 validation accuracy, command.
 """
 import json
+import os
 from dataclasses import dataclass, field
 
 from safetensors import SafetensorError, safe_open
@@ -33,7 +34,7 @@ class Experts:
 def save_whole(path, tensors, metadata):
     """Write {name: tensor} as safetensors, with `metadata` as JSON values; never a half-written file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write the same basis
     save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, beside,
               metadata={key: json.dumps(value) for key, value in metadata.items()})
     beside.replace(path)
