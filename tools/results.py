@@ -1,4 +1,4 @@
-"""Every table of README.md and RESULTS.md, and every picture, from the logs in results/.
+"""Every table of README.md, RESULTS.md and COSTS.md, and every picture, from the logs in results/.
 
 A table stands between <!-- table NAME --> and <!-- end -->; what is there is replaced.
 
@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 import plot  # noqa: E402
 
 RESULTS = ROOT / "results"
-PAGES = ("README.md", "RESULTS.md")
+PAGES = ("README.md", "RESULTS.md", "COSTS.md")
 TASKS = ("math", "code", "reasoning")
 
 def read(name):
@@ -138,6 +138,13 @@ def settings_table():
         rows.append([task, *said, percent(record[task]), percent(record[f"{task}_hard"])])
     return table(["task", "steps", "rollouts", "group", "lr", "λ", "seed", "val", "val of the cousin"], rows)
 
+def bench_table():
+    rows = []
+    for record in read("bench"):
+        share = f"{100 * record['limit_seconds'] / record['seconds']:.0f}" if record["limit_seconds"] else "–"
+        rows.append([record["what"], f"{record['seconds']:.2f}", f"{record['peak_bytes'] / 1e9:.2f}", share])
+    return table(["", "seconds", "peak GB", "of the limit, %"], rows)
+
 def own_table():
     rows = []
     for log in sorted(RESULTS.glob("own-*.jsonl")):
@@ -147,7 +154,7 @@ def own_table():
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
 TABLES = {"headline": headline_table, "runs": runs_table, "dispatch": dispatch_table,
-          "instructions": instruction_table, "settings": settings_table, "own": own_table}
+          "instructions": instruction_table, "settings": settings_table, "bench": bench_table, "own": own_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
