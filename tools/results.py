@@ -154,7 +154,8 @@ def own_table():
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
 TABLES = {"headline": headline_table, "runs": runs_table, "dispatch": dispatch_table,
-          "instructions": instruction_table, "settings": settings_table, "bench": bench_table, "own": own_table}
+          "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
+          "own": own_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
