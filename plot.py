@@ -8,6 +8,7 @@ Needs one more package: pip install matplotlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from common import argument, parse_flags, run_main
 
@@ -47,6 +48,10 @@ def save(figure, path):
     figure.savefig(path)
     print(f"wrote {path}")
 
+def seeds_of(task):
+    """The logs of the task's training runs, one per seed."""
+    return sorted(RESULTS.glob(f"{task}-?.jsonl"))
+
 def rows_of(records, **wanted):
     """The records that have all the wanted values."""
     return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
@@ -85,7 +90,7 @@ def plot_run(pyplot, log):
 def plot_learning(pyplot):
     figure, all_axes = pyplot.subplots(1, 3, figsize=(12, 4))
     for axes, task in zip(all_axes, ("math", "code", "reasoning")):
-        logs = sorted(RESULTS.glob(f"{task}-?.jsonl"))
+        logs = seeds_of(task)
         for log, color in zip(logs, (BLUE, ORANGE, GREEN)):
             draw_curve(axes, read_log(log), color, f"seed {log.stem[-1]}")
         finish_curves(axes, base_accuracy(read_log(logs[0])))
@@ -103,6 +108,7 @@ def draw_bars(axes, records, task, rows):
         error = sum(record["se"] for record in of_row) / len(of_row)
         axes.bar(position, 100 * accuracy, yerr=100 * error, color=color, width=0.7, capsize=3)
         axes.text(position, 100 * accuracy + 100 * error + 1, f"{100 * accuracy:.0f}", ha="center")
+    axes.margins(y=0.15)  # room for the numbers above the bars
     axes.set_xticks(range(len(rows)), list(rows), rotation=40, ha="right")
     axes.set_title(task)
 
@@ -204,11 +210,12 @@ def draw_two_passes(axes):
     draw_arrow(axes, (7.1, 1.2), (8.1, 1.2))
 
 def draw_base_and_expert(axes):
-    """Unseen test templates, one pair of bars per task."""
+    """Unseen test templates, one pair of bars per task, the mean of its seeds."""
     for position, task in enumerate(("math", "code", "reasoning")):
         for offset, row, color in ((-0.2, "base", GREY), (0.2, "expert", ORANGE)):
-            [record] = rows_of(read_log(RESULTS / f"{task}-0.jsonl"), split="test", row=row)
-            accuracy, error = 100 * record["accuracy"], 100 * record["se"]
+            records = [rows_of(read_log(log), split="test", row=row)[0] for log in seeds_of(task)]
+            accuracy = 100 * mean(record["accuracy"] for record in records)
+            error = 100 * mean(record["se"] for record in records)  # of the same templates: not smaller for more
             axes.bar(position + offset, accuracy, yerr=error, width=0.38, color=color, capsize=3,
                      label=row if position == 0 else None)
             axes.text(position + offset, accuracy + error + 1, f"{accuracy:.0f}", ha="center")

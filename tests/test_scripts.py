@@ -22,6 +22,13 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train.py", "sample.py", "eval.py", "bench.py"]
 FOLDERS = [".", "tasks", "formats", "tests", "tools", "examples"]
 
+@pytest.fixture(autouse=True, scope="module")
+def cache_of_the_tests(tmp_path_factory):
+    """Base answers of little models do not belong in the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
 def command(script, *flags):
     return [sys.executable, str(ROOT / script), *map(str, flags)]
 
