@@ -42,6 +42,8 @@ def no_validation(z):
     return 0.0  # nothing is chosen during training
 
 def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     name, *texts = sys.argv[1:]
     model, tokenizer = open_model(DEFAULT_MODEL, "all", "", "")
     task = get_task(name)
