@@ -215,7 +215,8 @@ def draw_base_and_expert(axes):
         for offset, row, color in ((-0.2, "base", GREY), (0.2, "expert", ORANGE)):
             records = [rows_of(read_log(log), split="test", row=row)[0] for log in seeds_of(task)]
             accuracy = 100 * mean(record["accuracy"] for record in records)
-            error = 100 * mean(record["se"] for record in records)  # of the same templates: not smaller for more
+            # seeds are asked the same templates, so the error of their mean is not smaller
+            error = 100 * mean(record["se"] for record in records)
             axes.bar(position + offset, accuracy, yerr=error, width=0.38, color=color, capsize=3,
                      label=row if position == 0 else None)
             axes.text(position + offset, accuracy + error + 1, f"{accuracy:.0f}", ha="center")
