@@ -70,6 +70,7 @@ def test_channel_scales_multiply_outputs_and_leave_the_base_model(scaled):
         changed = model(tokens)
         with channels.using(model, {}):
             assert torch.equal(model(tokens), base)
+        assert torch.equal(model(tokens), changed)
     assert torch.equal(model(tokens), base)
     for name, s in scales.items():  # the same scales in the weights themselves
         weight = model.get_submodule(name).weight

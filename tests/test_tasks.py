@@ -31,6 +31,7 @@ def test_the_last_number_of_a_text(text, value):
     ("3 * 5 = 15\nThe answer is 15.\n\nThe answer is 15.", 15), ("The answer is: 15, for 5 cakes", 15),
     ("5 - 3 = 2, and 2 + 4 = 6", 6), ("5 cakes * 3 eggs = 15 eggs * 24 hours = 360", 360),
     ("= $1,200 for 5", 1200), ("so it is #### 15", 15), ("\\boxed{15} for 5 cakes", 15),
+    ("3 * 5 = 15 eggs, in 20 minutes", 15), ("The answer is 15, not 16.", 15),
     ("3 eggs and 5 cakes", 5), ("I do not know", None)])
 def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
     question = "A cook uses 3 eggs for one cake. How many eggs does the cook use for 5 cakes?"
