@@ -239,6 +239,10 @@ def dressed(problem, mixture, metadata):
     instruction = expert.get("instruction", "")  # the first experts had none
     return replace(problem, system=expert["system"], instruction=instruction, prefill=prefill)
 
+def all_dressed(problems, mixtures, metadata):
+    """Each problem as the expert of its mixture reads it."""
+    return [dressed(problem, mixture, metadata) for problem, mixture in zip(problems, mixtures, strict=True)]
+
 def second_pass(adaptive, task, problems, mixtures, on_token=None):
     """Answer each problem greedily under its own mixture, all in one batch -> list[Answer].
 

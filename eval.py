@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import svf
-from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, categories_of, dressed,
+from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, categories_of,
                    strategies_with)
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_mixtures, append,
                     bar, command_line, flag, gain, machine, open_model, parse_flags, report, run_main)
@@ -138,9 +138,7 @@ class Table:
                         progress=partial(bar, desc=f"{self.task.name}: generations"))
         few_shot = FewShot(self.task, self.config.shots, search=search)
         mixtures = strategy.first_pass(self.adaptive, self.problems, few_shot)
-        asked = [dressed(problem, mixture, self.adaptive.experts.metadata)
-                 for problem, mixture in zip(self.problems, mixtures)]
-        return asked, mixtures
+        return all_dressed(self.problems, mixtures, self.adaptive.experts.metadata), mixtures
 
     def uniform_mixture(self):
         names = self.adaptive.experts.task
@@ -223,12 +221,12 @@ def request_classes(config, experts):
             classes.append(RequestClass("unseen", category.name, asked))
     return classes
 
-def confusion_table(config, adaptive, row, strategy):
+def confusion_table(config, adaptive, classes, row, strategy):
     """Rows: what a request is; columns: where the strategy, named `row`, sends it."""
     names = [category.name for category in categories_of(adaptive.experts)]
     print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{name:>11}" for name in names))
     right = {}
-    for asked in request_classes(config, adaptive.experts):
+    for asked in classes:
         problems = [Problem(request) for request in asked.requests]
         mixtures = strategy.first_pass(adaptive, problems, FewShot())
         chosen = [name for mixture in mixtures for name in mixture]
@@ -250,9 +248,10 @@ def main():
     if config.instructions:
         instruction_table(config, adaptive, tasks)
     elif config.dispatch:
+        classes = request_classes(config, adaptive.experts)
         for name, strategy in strategies_with(adaptive.experts).items():
             if strategy.dispatches:
-                confusion_table(config, adaptive, name, strategy)
+                confusion_table(config, adaptive, classes, name, strategy)
     else:
         accuracy_table(config, adaptive, tasks or unseen_tasks(config, adaptive.experts))
     append(config.out, {"command": command_line(), "machine": machine(model),

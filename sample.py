@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from adapt import BASE, STRATEGIES, AdaptiveModel, FewShot, Search, dressed, second_pass
+from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, dressed,
+                   second_pass)
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, argument, bar, flag,
                     open_model, parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
@@ -296,8 +297,7 @@ def answer_task(config, adaptive, task, first_pass):
     mixtures = first_pass(problems)
     if any(mixture != BASE for mixture in mixtures):
         row = config.expert or config.adapt
-        asked = [dressed(problem, mixture, adaptive.experts.metadata)
-                 for problem, mixture in zip(problems, mixtures)]
+        asked = all_dressed(problems, mixtures, adaptive.experts.metadata)
         answers[row] = answer_with_mixtures(adaptive, task, asked, mixtures, row)
         report(config.out, task.name, "test", row, asked, answers[row], seed=config.seed)
     show(problems, answers)

@@ -21,6 +21,15 @@ ATTENTION = ("wq", "wk", "wv", "wo")  # the paper's "attention" is wq and wv onl
 MLP = ("w1", "w2", "w3")
 MODULES = {"attn": ATTENTION, "mlp": MLP, "all": ATTENTION + MLP}
 
+def singular_values(W, basis):
+    """σ (r,) of W (out, in), in the order of its basis (r, r).
+
+    σ_i = ‖u_iᵀ W‖ is good to 1e-11, the root of the eigenvalue is not.
+    """
+    if W.shape[0] > W.shape[1]:
+        W = W.T
+    return (basis.T @ W).norm(dim=1)
+
 def decompose(W):
     """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
     device = "cpu" if W.device.type == "mps" else W.device  # MPS has no float64
@@ -28,8 +37,7 @@ def decompose(W):
     if W.shape[0] > W.shape[1]:
         W = W.T
     _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
-    sigma = (basis.T @ W).norm(dim=1)  # σ_i = ‖u_iᵀ W‖: good to 1e-11, the root of the eigenvalue is not
-    return basis[:, sigma.argsort(descending=True)]
+    return basis[:, singular_values(W, basis).argsort(descending=True)]
 
 class MergedLinear(torch.autograd.Function):
     """y = W'x for a W' merged from z: the gradient for z without one of the size of W.

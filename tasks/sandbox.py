@@ -177,12 +177,16 @@ def written_by(program, seconds):
         results.seek(0)
         return results.read(OUTPUT) if child.returncode == 0 else b""
 
-def run_one(program, seconds):
-    """What the calls returned, or None."""
+def read_results(written):
+    """What the calls returned, from what the child wrote, or None."""
     try:
-        return [ast.literal_eval(line) for line in json.loads(written_by(program, seconds))["results"]]
+        return [ast.literal_eval(line) for line in json.loads(written)["results"]]
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, KeyError):
         return None  # nothing, or not what our child writes: the program got at the channel
+
+def run_one(program, seconds):
+    """What the calls returned, or None."""
+    return read_results(written_by(program, seconds))
 
 def run_programs(programs, seconds):
     """Run all programs, as many at a time as there are cores -> list of what `run_one` gives."""
@@ -199,7 +203,7 @@ def fence():
     Raises ValueError where a good program cannot run (every answer would be graded wrong), or a bad one can.
     """
     written = written_by(GOOD, seconds=20)
-    if not written or run_one(GOOD, seconds=20) != [2.0]:
+    if read_results(written) != [2.0]:
         raise ValueError("the sandbox cannot run a harmless program here; tasks that run programs need "
                          "another machine, or fewer restrictions on this one")
     if run_one(BAD, seconds=20) is not None:

@@ -11,22 +11,17 @@ sys.path.insert(0, str(ROOT))
 from formats.default_model import DEFAULT_MODEL  # noqa: E402
 from formats.experts import load_expert  # noqa: E402
 from formats.load import load  # noqa: E402
-from svf import decompose  # noqa: E402
+from svf import decompose, singular_values  # noqa: E402
 
 WEIGHTS = ("layers.0.attention.wq", "layers.15.feed_forward.w1", "layers.29.attention.wo")
-
-def singular_values(W):
-    """σ (r,) of W (out, in), largest first, in the order of its basis."""
-    basis = decompose(W)
-    W = W.double()
-    return (basis.T @ (W if W.shape[0] <= W.shape[1] else W.T)).norm(dim=1)
 
 if __name__ == "__main__":
     model, _ = load(DEFAULT_MODEL, "cpu")
     z, _ = load_expert(Path(sys.argv[1]), model)
     with open(ROOT / "results" / "spectrum.jsonl", "w") as file:
         for name in WEIGHTS:
-            sigma = singular_values(model.get_submodule(name).weight)
+            W = model.get_submodule(name).weight
+            sigma = singular_values(W.double(), decompose(W))  # largest first
             record = {"weight": name, "expert": sys.argv[1], "sigma": [round(s, 4) for s in sigma.tolist()],
                       "z": [round(value, 5) for value in z[name].tolist()]}
             file.write(json.dumps(record) + "\n")
