@@ -112,27 +112,29 @@ def cem(fitness, known, search):
     dim = known.shape[1]
     mu, sigma = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5)
     generator = torch.Generator().manual_seed(search.seed)
-    score_of = {}  # clamping makes corners, such as the base model, come up again and again
+    score_of = {}
     best = None
     for generation in search.progress(range(search.generations)):
-        alpha = (mu + sigma * torch.randn(search.population, dim, generator=generator)).clamp(0, 1)
+        drawn = (mu + sigma * torch.randn(search.population, dim, generator=generator)).clamp(0, 1).tolist()
         if generation == 0:
-            alpha = torch.cat([known, alpha])[:max(search.population, len(known))]
+            members = [*known.tolist(), *drawn][:max(search.population, len(known))]
         else:
-            alpha = torch.cat([best[None], alpha])
-        members = [tuple(member) for member in alpha.tolist()]
-        unknown = [member for member in dict.fromkeys(members) if member not in score_of]
+            members = [best, *drawn]
+        # clamping makes corners, such as the base model, come up again and again: each counts once
+        members = list(dict.fromkeys(tuple(member) for member in members))
+        unknown = [member for member in members if member not in score_of]
         if unknown:
             score_of.update(zip(unknown, fitness(torch.tensor(unknown)), strict=True))
-        scores = [score_of[member] for member in members]
-        if any(math.isnan(value) for score in scores for value in score):
+        if any(math.isnan(value) for member in unknown for value in score_of[member]):
             raise ValueError(f"the fitness of a member of generation {generation} is NaN")
         # a stable sort: of members that tie, the first stays first
-        ranked = sorted(range(len(alpha)), key=scores.__getitem__, reverse=True)
-        best = alpha[ranked[0]]
-        elite = alpha[ranked[:search.elites]]
+        ranked = sorted(members, key=score_of.__getitem__, reverse=True)
+        best = ranked[0]
+        if len(ranked) == 1:
+            break  # nothing is left to search
+        elite = torch.tensor(ranked[:search.elites])
         mu, sigma = elite.mean(dim=0), elite.std(dim=0)
-    return best, score_of[tuple(best.tolist())]
+    return torch.tensor(best), score_of[best]
 
 @dataclass
 class FewShot:

@@ -27,14 +27,15 @@ from formats.load import load
 from rl import Answer, accuracy, rollout
 from tasks.grading import mentions_gold
 
+ROOT = Path(__file__).parent
 TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of a run
 bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal
 
 # -- flags ---------------------------------------------------------------------------------------------------
 
-def flag(default, help):
-    """A field of a script's Config, with the help text of its flag."""
-    return field(default=default, metadata={"help": help})
+def flag(default, help, between=None):
+    """A field of a script's Config, with the help text of its flag, and what a number must lie between."""
+    return field(default=default, metadata={"help": help, "between": between})
 
 def argument(default, help):
     """The same for what stands on the command line without a flag; at most one field of a Config."""
@@ -45,11 +46,33 @@ DATA_HELP = "folder of the real data sets' jsonl files"
 DEVICE_HELP = "cuda, mps or cpu; empty: the first of these that is there"
 DTYPE_HELP = "bfloat16 or float32; empty: bfloat16 where it is native"
 
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one sentence."""
+
+    def error(self, message):
+        raise ValueError(f"{message}; --help lists the flags, and a prompt that begins with a dash goes "
+                         "behind --")
+
+def flag_name(config_field):
+    return "--" + config_field.name.replace("_", "-")
+
+def check_number(config_field, value):
+    """Raises ValueError for a number that a flag cannot have; counts may be 1 to a million, and a default is
+    always allowed."""
+    between = config_field.metadata.get("between")
+    if between is None and config_field.type is int:
+        between = (-10 ** 9, 10 ** 9) if config_field.name == "seed" else (1, 10 ** 6)
+    if between is None or value == config_field.default:
+        return
+    least, most = between
+    if not least <= value <= most:  # NaN does not lie between either
+        raise ValueError(f"{flag_name(config_field)} must be between {least:g} and {most:g}, not {value:g}")
+
 def parse_flags(Config, doc):
-    """Config as the command line says, by `flag` and `argument`. Raises ValueError for a count below 1."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Config as the command line says, by `flag` and `argument`. Raises ValueError for a wrong value."""
+    parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for config_field in fields(Config):
-        name = "--" + config_field.name.replace("_", "-")
+        name = flag_name(config_field)
         how = {"default": config_field.default,
                "help": f"{config_field.metadata['help']} (default: {config_field.default!r})"}
         if config_field.type is bool:
@@ -62,20 +85,38 @@ def parse_flags(Config, doc):
         parser.add_argument(name, **how)
     config = Config(**vars(parser.parse_args()))
     for config_field in fields(Config):
-        value = getattr(config, config_field.name)
-        is_count = config_field.type is int and config_field.name != "seed"
-        if is_count and value < 1 and value != config_field.default:
-            raise ValueError(f"--{config_field.name.replace('_', '-')} must be at least 1")
+        if config_field.type in (int, float):
+            check_number(config_field, getattr(config, config_field.name))
     return config
+
+def beside_the_scripts(folder):
+    """The folder, or the one of that name beside the scripts where the current folder has none."""
+    if not Path(folder).exists() and (ROOT / folder).exists():
+        return ROOT / folder
+    return Path(folder)
+
+def open_streams():
+    """Every stream leads somewhere, and a character that it lacks becomes "?": no output ends the work."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 def run_main(main):
     """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
+    open_streams()
     try:
         main()
+        sys.stdout.flush()
         return
     except torch.OutOfMemoryError:
         code = 2
         said = "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
+    except BrokenPipeError:
+        code, said = 2, "error: whoever read the output has closed it; what was logged and saved is whole"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
     except (ValueError, OSError) as error:
         code, said = 2, f"error: {error}"
     except KeyboardInterrupt:
@@ -89,11 +130,21 @@ def command_line():
     """The command that started this script, as a user would type it."""
     return shlex.join(["python", *sys.argv])
 
-def append(path, record):
-    """Add a line of JSON to the log at `path`."""
+def open_log(path):
+    """Make sure, before the work begins, that its results can be written. Raises OSError if not."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        file.write(json.dumps(record) + "\n")
+    with open(path, "a"):
+        pass
+
+def append(path, record):
+    """Add a line of JSON to the log at `path`: the whole line, or, where the disk is full, nothing of it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(record) + "\n").encode()
+    with open(path, "ab", buffering=0) as file:
+        whole = file.tell()
+        if file.write(line) < len(line):
+            file.truncate(whole)
+            raise OSError(f"{path}: the disk is full")
 
 def proc_status(key):
     """A memory figure of this process in bytes, or 0 where there is no /proc."""
@@ -230,9 +281,8 @@ def kept_answers_file(model, task, problems):
     the model, the machine, the problems, and the code that answers and grades them."""
     asked = (task.system, task.instruction, task.max_new_tokens, task.stop, problems)
     digest = hashlib.sha256(repr((model.fingerprint, machine(model), asked)).encode())
-    folder = Path(__file__).parent
-    for source in [folder / "model.py", folder / "rl.py", folder / "common.py",
-                   *sorted(folder.glob("tasks/*.py")), *sorted(folder.glob("formats/*.py"))]:
+    for source in [ROOT / "model.py", ROOT / "rl.py", ROOT / "common.py",
+                   *sorted(ROOT.glob("tasks/*.py")), *sorted(ROOT.glob("formats/*.py"))]:
         digest.update(source.read_bytes())
     return cache_folder() / "base-answers" / f"{digest.hexdigest()}.json"
 
@@ -259,13 +309,12 @@ def lenient_accuracy(problems, answers):
     mentioned = [mentions_gold(problem, answer.text) for problem, answer in zip(problems, answers)]
     return None if None in mentioned else sum(mentioned) / len(mentioned)
 
-def clustered_error(values, problems):
+def clustered_error(values, templates):
     """Standard error of the mean of `values`, one per problem, where those of one template stand or fall
-    together: √(Σ_templates (Σ_i (v_i − mean))² · G / (G − 1)) / n. None for problems without templates."""
-    templates = [problem.template for problem in problems]
+    together: √(Σ_templates (Σ_i (v_i − mean))² · G / (G − 1)) / n. 0 for problems without templates."""
     groups = len(set(templates))
     if -1 in templates or groups < 2:
-        return None
+        return 0.0
     mean = sum(values) / len(values)
     deviation = dict.fromkeys(templates, 0.0)
     for value, template in zip(values, templates):
@@ -273,27 +322,35 @@ def clustered_error(values, problems):
     variance = sum(total ** 2 for total in deviation.values()) * groups / (groups - 1)
     return math.sqrt(variance) / len(values)
 
+def mean_and_error(values, templates):
+    """The mean of one value per problem, and its standard error: the larger of the one for independent
+    problems (of hits, the binomial one) and the one clustered by template."""
+    mean = sum(values) / len(values)
+    independent = math.sqrt(sum((value - mean) ** 2 for value in values)) / len(values)
+    return mean, max(independent, clustered_error(values, templates))
+
+def templates_of(problems):
+    return [problem.template for problem in problems]
+
+def hits(answers):
+    """1 for each right answer, 0 for each wrong one."""
+    return [int(a.r > 0) for a in answers]
+
+def gains(base, answers):
+    """What each problem gained over the base model's answer to it: 1, 0 or −1."""
+    return [hit - base_hit for hit, base_hit in zip(hits(answers), hits(base), strict=True)]
+
 def report(log, task, split, row, problems, answers, **more):
-    """A row of a table, on the screen and in the log: accuracy ± standard error (the larger of the binomial
-    one and that clustered by template), lenient accuracy, share of finished answers, n."""
-    p = accuracy(answers)
-    binomial = math.sqrt(p * (1 - p) / len(answers))
-    clustered = clustered_error([float(a.r > 0) for a in answers], problems)
-    se = max(binomial, clustered or 0.0)
+    """A row of a table, on the screen and in the log: accuracy ± standard error, lenient accuracy, share of
+    finished answers, n."""
+    p, se = mean_and_error(hits(answers), templates_of(problems))
     lenient = lenient_accuracy(problems, answers)
     finished = sum(a.finished for a in answers) / len(answers)
     lenient_text = "    - " if lenient is None else f"{100 * lenient:5.1f} %"
     print(f"{task:<15} {split:<8} {row:<18} {100 * p:5.1f} ± {100 * se:3.1f} %   lenient {lenient_text}   "
           f"finished {100 * finished:5.1f} %   n {len(answers)}", flush=True)
-    append(log, {"task": task, "split": split, "row": row, "accuracy": p, "se": se, "se_binomial": binomial,
-                 "lenient": lenient, "finished": finished, "n": len(answers), **more})
-
-def gain(problems, base, answers):
-    """(mean gain over the base model's answers to the same problems, its standard error)."""
-    gains = [float(a.r > 0) - float(b.r > 0) for a, b in zip(answers, base)]
-    mean = sum(gains) / len(gains)
-    independent = math.sqrt(sum((g - mean) ** 2 for g in gains)) / len(gains)
-    return mean, max(independent, clustered_error(gains, problems) or 0.0)
+    append(log, {"task": task, "split": split, "row": row, "accuracy": p, "se": se, "lenient": lenient,
+                 "finished": finished, "n": len(answers), **more})
 
 def show(problems, rows, n=4):
     """The first few problems, and side by side what each row {name: answers} said to them."""

@@ -16,7 +16,9 @@ import svf
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, categories_of,
                    strategies_with)
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_mixtures, append,
-                    bar, command_line, flag, gain, machine, open_model, parse_flags, report, run_main)
+                    bar, beside_the_scripts, command_line, flag, gains, machine, mean_and_error,
+                    open_log, open_model, parse_flags, report,
+                    run_main, templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
 from tasks import cousins_of, get_task
@@ -57,7 +59,7 @@ def read_config():
         raise ValueError("--instructions compares the instructions of --tasks; name them")
     if config.dispatch and (config.tasks or config.rows):
         raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
-    return config
+    return replace(config, experts=str(beside_the_scripts(config.experts)))
 
 def named_tasks(config):
     """The tasks of --tasks. Raises ValueError early for one that is unknown or lacks the split."""
@@ -169,7 +171,8 @@ class Table:
         if all(mixture == mixtures[0] for mixture in mixtures):
             more["mixture"] = mixtures[0]
         if self.base is not None:
-            more["gain"], more["gain_se"] = gain(self.problems, self.base, answers)
+            more["gain"], more["gain_se"] = mean_and_error(gains(self.base, answers),
+                                                           templates_of(self.problems))
         report(self.config.out, self.task.name, self.config.split, row_name, asked, answers,
                seed=self.config.seed, first_pass_s=round(chosen - started, 1),
                second_pass_s=round(answered - chosen, 1), **more)
@@ -243,6 +246,7 @@ def main():
     started = time.time()
     config = read_config()
     tasks = named_tasks(config)
+    open_log(config.out)
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
     adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model))
     if config.instructions:

@@ -52,7 +52,10 @@ def stopping_of(task, tokenizer):
         if task.max_new_tokens == 1:
             return True  # a choice, which is whole after its one token
         # the last four tokens: a stop text like ``` may be cut into several
-        return bool(task.stop) and task.stop in tokenizer.decode(ids[-4:])
+        if not task.stop or task.stop not in tokenizer.decode(ids[-4:]):
+            return False
+        # an answer that begins by opening a fenced block of its own is not over there
+        return task.stop in tokenizer.decode(ids).lstrip().removeprefix(task.stop)
 
     return Stopping(task.max_new_tokens, tokenizer.stop_ids, is_finished)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, dressed,
                    second_pass)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, argument, bar, flag,
-                    open_model, parse_flags, report, run_main, show)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, argument, bar,
+                    beside_the_scripts, flag, open_log, open_model, parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
-from formats.experts import Experts, load_expert, load_experts, read_metadata, save_whole
+from formats.experts import Experts, load_expert, load_experts, read_metadata, save_expert
 from formats.huggingface import write_hf
 from rl import chat_ids
 from svf import mix, using
@@ -25,7 +25,7 @@ UNSEEN_TASK = "reasoning_hard"  # for --adapt cem without a --task: one that no 
 
 @dataclass
 class Config:
-    prompt: str = argument("", "what to answer; empty: problems of --task, else a chat")
+    prompt: str = argument(None, "what to answer; without one, problems of --task, else a chat")
     adapt: str = flag("none", f"first pass: none, {', '.join(STRATEGIES)}")
     expert: str = flag("", "answer with this expert: a name in --experts, or a file")
     experts: str = flag("experts", "folder of the experts at hand")
@@ -47,7 +47,15 @@ class Config:
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
 
+def read_config():
+    """The flags, checked, with the folder of the experts found."""
+    config = parse_flags(Config, __doc__)
+    check_flags(config)
+    return replace(config, experts=str(beside_the_scripts(config.experts)))
+
 def check_flags(config):
+    if config.prompt is not None and not config.prompt.strip():
+        raise ValueError("the prompt is empty; leave it out for a chat")
     if config.adapt != "none" and config.adapt not in STRATEGIES:
         raise ValueError(f"--adapt {config.adapt} is not known; choose none, {', '.join(STRATEGIES)}")
     if config.expert and config.adapt != "none":
@@ -88,7 +96,7 @@ def open_adaptive_model(config):
 
 def add_expert(config, adaptive, name):
     """Load an expert, by its name in --experts or by its file. Raises ValueError for a classifier."""
-    known = Path(config.experts, f"{name}.safetensors")
+    known = Path(config.experts, f"{name.safetensors")
     path = known if known.exists() else Path(name)
     z, metadata = load_expert(path, adaptive.model)
     if metadata["kind"] == "dispatch":
@@ -146,7 +154,7 @@ def show_mixture(mixture):
 def save_mixture(config, adaptive, task, mixture):
     """Keep a mixture as an expert of its own, which --expert answers with and --show shows."""
     path = Path(config.experts, f"{config.save}.safetensors")
-    save_whole(path, mix(adaptive.experts.task, mixture), {
+    save_expert(path, mix(adaptive.experts.task, mixture), {
         "fingerprint": adaptive.model.fingerprint, "base": adaptive.model.name, "adapter": "svf",
         "kind": "mixture", "task": task.name, "description": f"a mixture found on {config.shots} examples",
         "mixture": mixture, "seed": config.seed})
@@ -291,6 +299,7 @@ class Chat:
 
 def answer_task(config, adaptive, task, first_pass):
     """Answer test problems, show the first few beside the base model's answers, and score all."""
+    open_log(config.out)
     problems = task.problems("test", config.n, config.seed)
     answers = {"base": answer_with_mixtures(adaptive, task, problems, [BASE] * len(problems), "base")}
     report(config.out, task.name, "test", "base", problems, answers["base"], seed=config.seed)
@@ -305,13 +314,12 @@ def answer_task(config, adaptive, task, first_pass):
 
 def export(config, adaptive, first_pass):
     """Write the model with the mixture of the first pass merged into its weights."""
-    [mixture] = first_pass([Problem(config.prompt)])
+    [mixture] = first_pass([Problem(config.prompt or "")])
     with using(adaptive.model, mix(adaptive.experts.answering(), mixture)):
         print(write_hf(adaptive.model, config.export))
 
 def main():
-    config = parse_flags(Config, __doc__)
-    check_flags(config)
+    config = read_config()
     if config.show:
         show_saved(config)
         return

@@ -10,20 +10,26 @@ the validations, and compare it with the base model on `heldout` problems (of th
     python train.py --task questions.jsonl    # your own questions (tasks/jsonl.py says what a row is)
 """
 import json
+import pickle
 import shlex
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 import torch
 from tqdm import tqdm
 
 import adapt
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append,
-                    bar, command_line, flag, gain, kept_or_answered, load_adapter, machine, open_model,
-                    parse_flags, peak_memory, pick_device, report, run_main, show)
+                    bar, beside_the_scripts, command_line, flag, gains, kept_or_answered, load_adapter,
+                    machine, mean_and_error, open_model, parse_flags, peak_memory, pick_device, report,
+                    run_main, show, templates_of)
 from formats.default_model import DEFAULT_MODEL
-from formats.experts import load_experts, save_whole
+from formats.experts import load_experts, save_expert
 from model import Sampling
 from rl import Learner, Settings, accuracy, train_expert
 from tasks import get_task, sandbox
@@ -31,6 +37,7 @@ from tasks.dispatch import dispatch_task
 
 EVAL_EVERY = 4  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
+N_EXAMPLES = 12  # requests that an expert carries, by which dispatch knows what it is for
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
          "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
          "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}", "warning": "{}"}  # in a step's line
@@ -51,9 +58,9 @@ class Config:
     group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
                          "says, 4 or, for dispatch, 1, where all answers of the step are compared")
     micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
-    lr: float = flag(4e-3, "learning rate, twice the paper's for a tenth of its updates")
-    temperature: float = flag(0.7, "of rollouts and loss alike")
-    kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more")
+    lr: float = flag(4e-3, "learning rate, twice the paper's for a tenth of its updates", (1e-9, 1))
+    temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
+    kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
     n_val: int = flag(128, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
@@ -65,10 +72,6 @@ class Config:
 def read_config():
     """The flags, checked, with --quick and the output folder filled in."""
     config = parse_flags(Config, __doc__)
-    if config.temperature <= 0:
-        raise ValueError("--temperature must be above 0: greedy answers are no REINFORCE")
-    if config.kl < 0:
-        raise ValueError("--kl must be at least 0")
     if config.quick:
         for name in ("steps", "n_val", "n_test"):
             if getattr(config, name) != getattr(Config, name):
@@ -77,6 +80,7 @@ def read_config():
     if not config.out:
         name = f"{Path(config.task).stem}-{config.seed}"
         config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
+    config = replace(config, experts=str(beside_the_scripts(config.experts)))
     print(json.dumps(asdict(config), ensure_ascii=False))
     return config
 
@@ -89,22 +93,46 @@ class Run:
     folder: Path
     state: dict  # as rl.train_expert keeps it; {} for a new run
     logged: int  # bytes of the log that belong to the state
+    fingerprint: str  # of the model that the state is of; "" for a new run
+    lock: object = None  # the log, open and locked; it is free again when this process ends
 
     @property
     def log(self):
         return self.folder / "log.jsonl"
 
-    def start_log(self):
+    def begin(self, model):
+        """From here on the folder is this process's alone. Raises ValueError if another run is at work in it,
+        or if the state is of another model; OSError if it cannot be written."""
+        if self.state and self.fingerprint != model.fingerprint:
+            raise ValueError(f"{self.folder} was begun with another model than {model.name} is now")
+        self.fingerprint = model.fingerprint
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "a") as file:  # a step that was logged but not saved is done again
-            file.truncate(min(self.logged, self.log.stat().st_size))
+        self.lock = open(self.log, "a")
+        if not locked(self.lock):
+            raise ValueError(f"another run is at work in {self.folder}; choose another --out")
+        self.lock.truncate(min(self.logged, self.log.stat().st_size))  # logged but not saved is done again
 
     def save_step(self, metrics):
         append(self.log, metrics)
         beside = self.folder / "state.part"
-        torch.save({"state": self.state, "config": asdict(self.config),
-                    "logged": self.log.stat().st_size}, beside)
+        try:
+            torch.save({"state": self.state, "config": asdict(self.config), "fingerprint": self.fingerprint,
+                        "logged": self.log.stat().st_size}, beside)
+        except RuntimeError as error:  # what torch says where the disk is full
+            beside.unlink(missing_ok=True)
+            raise OSError(f"{beside} could not be written ({error}); make room and go on with --resume"
+                          ) from error
         beside.replace(self.folder / "state.pt")
+
+def locked(file):
+    """Whether the open file is now locked against other processes; always on Windows, which has no flock."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 def open_run(config):
     """A new run, or what an earlier one left to go on from. Raises ValueError where the flags do not fit."""
@@ -115,14 +143,30 @@ def open_run(config):
     if config.resume and not path.exists():
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
     if not config.resume:
-        return Run(config, folder, state={}, logged=0)
+        return Run(config, folder, state={}, logged=0, fingerprint="")
     device, _ = pick_device(config.device, config.dtype)
-    saved = torch.load(path, weights_only=True, map_location=device)
+    saved = read_state(path, device)
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"].get(key) != value:
             raise ValueError(f"{folder} began with {key} = {saved['config'].get(key)!r}; keep the flags")
     print(f"going on after step {saved['state']['step']}")
-    return Run(config, folder, saved["state"], saved["logged"])
+    return Run(config, folder, saved["state"], saved["logged"], saved["fingerprint"])
+
+def read_state(path, device):
+    """What `save_step` wrote. Raises ValueError for a file that is damaged, or something else."""
+    try:
+        saved = torch.load(path, weights_only=True, map_location=device)
+        state = saved["state"]
+        numbers = [*state["z"].values(), *state["best"].values()]
+        is_whole = (0 <= state["best_step"] <= state["step"] and saved["logged"] >= 0 and numbers != []
+                    and isinstance(saved["fingerprint"], str) and isinstance(saved["config"], dict)
+                    and all(values.isfinite().all() for values in numbers))
+    except (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError,
+            pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
+    if not is_whole:
+        raise ValueError(f"{path} is damaged: its numbers make no sense; begin again in another --out")
+    return saved
 
 # -- what learns, and what from ------------------------------------------------------------------------------
 
@@ -191,14 +235,14 @@ def train(run, learner):
     print(f"best in validation: step {run.state['best_step']}, "
           f"{100 * run.state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
-def save_expert(run, learner, example):
+def save_best(run, learner, examples):
     """The best z as a file that says what it is -> its path."""
     task, model = learner.task, learner.model
     path = run.folder / f"{task.name}.safetensors"
-    save_whole(path, run.state["best"], {
+    save_expert(path, run.state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
         "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task,
-        "example": example, "description": task.description, "system": task.system,
+        "examples": examples, "description": task.description, "system": task.system,
         "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
         "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command_line()})
     return path
@@ -213,9 +257,11 @@ def compare(run, learner):
         for row, z in (("base", {}), ("expert", run.state["best"])):
             rows[row] = greedy_answers(learner, z, problems, f"{row}, {split}")
             report(run.log, learner.task.name, split, row, problems, rows[row])
-        mean, error = gain(problems, rows["base"], rows["expert"])
+        by_problem, templates = gains(rows["base"], rows["expert"]), templates_of(problems)
+        mean, error = mean_and_error(by_problem, templates)
         print(f"{'':<43} {100 * mean:+5.1f} ± {100 * error:3.1f} points, problem by problem")
-        append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error})
+        append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error,
+                         "gains": by_problem, "templates": templates})
     show(problems, rows)  # of the last split, the one of unseen problems
 
 def say_what_is_next(run, expert, example):
@@ -236,16 +282,16 @@ def main():
     config = read_config()
     run = open_run(config)
     learner = make_learner(config, training_task(config))
-    run.start_log()
+    run.begin(learner.model)
     train(run, learner)
-    example = learner.task.problems("train", 1, config.seed)[0].prompt
-    expert = save_expert(run, learner, example)
+    examples = [problem.prompt for problem in learner.task.problems("train", N_EXAMPLES, config.seed)]
+    expert = save_best(run, learner, examples)
     compare(run, learner)
     seconds = round(time.time() - started)
     append(run.log, {"command": command_line(), "seconds": seconds, "machine": machine(learner.model),
                      "peak_bytes": peak_memory(learner.model.tok_embeddings.weight.device)})
     print(f"\n{seconds} s in all")
-    say_what_is_next(run, expert, example)
+    say_what_is_next(run, expert, examples[0])
 
 if __name__ == "__main__":
     run_main(main)

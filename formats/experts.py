@@ -1,9 +1,8 @@
 """Experts on disk, as safetensors with metadata, and bases kept between runs.
 
-An expert is made for one base model, which its metadata name by a fingerprint; another model refuses it.
-Metadata: fingerprint and name of the base, adapter, kind (task, dispatch or mixture), task, one-line
-description, example request, the system prompt, instruction and prefill it was trained under, step,
-validation accuracy, command.
+An expert is made for one base model, which its metadata name by a fingerprint; another model refuses it. It
+is checked whole when it is loaded: metadata, names, lengths, finite numbers. METADATA says what every expert
+knows of itself; how it was made stands beside (step, validation accuracy, command).
 """
 import json
 import os
@@ -13,6 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from formats.default_model import cache_folder
+from svf import start
+
+KINDS = ("task", "dispatch", "mixture")
+METADATA = {"fingerprint": str, "base": str, "adapter": str, "kind": str, "task": str, "tensors": int}
+# and what an expert of a task wears and shows of itself
+WORN = {"description": str, "examples": list, "system": str, "instruction": str, "prefill": str}
+LARGEST = 100  # no z that answers anything comes near
 
 @dataclass
 class Experts:
@@ -35,9 +41,17 @@ def save_whole(path, tensors, metadata):
     """Write {name: tensor} as safetensors, with `metadata` as JSON values; never a half-written file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write the same basis
-    save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, beside,
-              metadata={key: json.dumps(value) for key, value in metadata.items()})
+    try:
+        save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, beside,
+                  metadata={key: json.dumps(value) for key, value in metadata.items()})
+    except SafetensorError as error:  # what safetensors says where the disk is full
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written: {error}") from error
     beside.replace(path)
+
+def save_expert(path, z, metadata):
+    """An expert, {weight name: z}, with the metadata of METADATA and more; it is checked again when loaded."""
+    save_whole(path, z, metadata | {"tensors": len(z)})
 
 def open_expert(path, device="cpu"):
     """The open safetensors file. Raises ValueError if it is none."""
@@ -47,10 +61,34 @@ def open_expert(path, device="cpu"):
         raise ValueError(f"{path} is not an expert: {error}") from error
 
 def metadata_of(path, file):
+    """{key: value}, of the right types. Raises ValueError for metadata that are none of an expert."""
     try:
-        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-    except json.JSONDecodeError as error:
+        metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not an expert: its metadata is no JSON ({error})") from error
+    expected = METADATA | (WORN if metadata.get("kind") == "task" else {})
+    for key, kind in expected.items():
+        if not isinstance(metadata.get(key), kind):
+            raise ValueError(f"{path} is not an expert: its metadata say {key} = {metadata.get(key)!r}")
+    if metadata["kind"] not in KINDS:
+        raise ValueError(f"{path} is an expert of an unknown kind, {metadata['kind']!r}")
+    if metadata["kind"] == "task" and not all(isinstance(e, str) for e in metadata["examples"] or [None]):
+        raise ValueError(f"{path} is not an expert: its example requests are {metadata['examples']!r}")
+    return metadata
+
+def check_z(path, z, metadata, model):
+    """Raises ValueError for a z that this model cannot compute with, naming what differs."""
+    ones = start(model)
+    if len(z) != metadata["tensors"]:
+        raise ValueError(f"{path} has {len(z)} tensors and should have {metadata['tensors']}")
+    for name, values in z.items():
+        if name not in ones:
+            raise ValueError(f"{path} has a z for {name}, which is not wrapped here")
+        if values.shape != ones[name].shape or not values.is_floating_point():
+            raise ValueError(f"{path}: z of {name} is {tuple(values.shape)} {values.dtype}, and not "
+                             f"{tuple(ones[name].shape)} {ones[name].dtype}")
+        if not (values.abs() < LARGEST).all():  # NaN is not less either
+            raise ValueError(f"{path}: z of {name} is not finite, or beyond {LARGEST}")
 
 def read_metadata(path):
     """{key: value} of an expert's file, without its tensors."""
@@ -58,21 +96,19 @@ def read_metadata(path):
         return metadata_of(path, file)
 
 def load_expert(path, model):
-    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for another's."""
+    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for any other file."""
+    if path.stem == "other":
+        raise ValueError(f'{path}: "other" is the base model; give the expert another name')
     with open_expert(path, str(model.tok_embeddings.weight.device)) as file:
         metadata = metadata_of(path, file)
         z = {name: file.get_tensor(name) for name in file.keys()}
-    missing = [key for key in ("kind", "fingerprint", "base", "task") if key not in metadata]
-    if missing:
-        raise ValueError(f"{path} is not an expert: its metadata has no {missing[0]}")
-    if metadata["kind"] not in ("task", "dispatch", "mixture"):
-        raise ValueError(f"{path} is an expert of an unknown kind, {metadata['kind']!r}")
     if metadata["fingerprint"] != model.fingerprint:
         raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "
                          f"train another: python train.py --model {model.name}")
-    adapter = metadata.get("adapter", "svf")  # files from before there was another do not say
-    if adapter != "svf":
-        raise ValueError(f"{path} was made by the adapter {adapter}; only experts of svf can be mixed")
+    if metadata["adapter"] != "svf":
+        raise ValueError(f"{path} was made by the adapter {metadata['adapter']}; only experts of svf can be "
+                         "mixed")
+    check_z(path, z, metadata, model)
     return z, metadata
 
 def load_experts(folder, model):

@@ -16,6 +16,8 @@ from formats.huggingface import read_hf
 from formats.meta import read_meta
 from model import Transformer
 
+LARGEST = 1e6  # no weight of a working model comes near
+
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""
     if path.suffix == ".gguf" and path.is_file():
@@ -36,7 +38,7 @@ def open_checkpoint(path):
         raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
 
 class Fingerprint:
-    """Tells one base model from another: SHA-256 over its shape and the first numbers of every linear."""
+    """Tells one base model from another: SHA-256 over its shape and 64 evenly spaced numbers of each tensor."""
 
     def __init__(self, args):
         rope_scaling = args.rope_scaling and tuple(map(float, args.rope_scaling))
@@ -46,8 +48,8 @@ class Fingerprint:
 
     def add(self, name, tensor):
         """The tensor as it is in the file, before any cast."""
-        first = tensor.flatten()[:64].float()
-        self.digest.update(f"{name} {tuple(tensor.shape)}".encode() + first.numpy().tobytes())
+        spaced = tensor.flatten()[::max(1, tensor.numel() // 64)].float()
+        self.digest.update(f"{name} {tuple(tensor.shape)}".encode() + spaced.numpy().tobytes())
 
     def hexdigest(self):
         return self.digest.hexdigest()
@@ -64,6 +66,9 @@ def check_tensor(path, name, tensor, shape):
         raise ValueError(f"{path}: {name} is {tuple(tensor.shape)}, the configuration says {shape}")
     if not tensor.is_floating_point() or tensor.element_size() < 2:
         raise ValueError(f"{path}: {name} is {tensor.dtype}; quantized weights are not supported")
+    largest = tensor.abs().max().item()
+    if not largest < LARGEST:  # NaN is not less either
+        raise ValueError(f"{path}: {name} holds the number {largest}; the file is damaged")
 
 def load(name, device, dtype=None, progress=iter):
     """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
@@ -86,8 +91,8 @@ def load(name, device, dtype=None, progress=iter):
     for key, shape in progress(shapes.items()):
         tensor = checkpoint.tensors[key]()
         check_tensor(path, key, tensor, shape)
+        fingerprint.add(key, tensor)
         if key.startswith("layers.") and len(shape) == 2:
-            fingerprint.add(key, tensor)
             model.file_dtype = tensor.dtype
         state[key] = tensor.to(device=device, dtype=dtype)
     model.load_state_dict(state, strict=True, assign=True)

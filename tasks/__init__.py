@@ -1,7 +1,7 @@
 """What an expert is trained on. Read interface.py first: a Task gives problems of a split and scores answers.
 
     interface.py            Problem, Task
-    grading.py, sandbox.py  what counts as right; running programs that a model wrote
+    grading.py, judged_programs.py, sandbox.py  what counts as right; running programs that a model wrote
     generated.py            what generated families share
     math_problems.py …      one file per family; each ends with its list TASKS
     jsonl.py, real_sets.py  a user's own questions; the paper's data sets

@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from tasks.interface import random_for
 
+MOST = 5000  # problems in a call: more take long to draw
 PART_OF = {"train": "train", "val": "val", "heldout": "train", "test": "test"}
 
 def templates(kind, text, parts=("train", "val", "test")):
@@ -50,17 +51,22 @@ class Generator:
         return tuple(split for split, part in PART_OF.items() if part in self.templates)
 
     def problems(self, split, n, seed):
-        """n distinct problems. Raises ValueError if the split is unknown or has fewer."""
+        """n distinct problems. Raises ValueError if the split is unknown or has fewer, or for more than MOST."""
+        if n > MOST:
+            raise ValueError(f"{n} problems of {self.task_name} are too many; ask for {MOST} or fewer")
         rng = random_for(self.task_name, self.splits, split, seed)
         part = PART_OF[split]
         found = {}
-        for _ in range(500 * n):
+        draws_in_vain = 0
+        while len(found) < n and draws_in_vain < 3000:
+            before = len(found)
             template = rng.choice(self.templates[part])
             problem = self.make(rng, part, template)
             problem = replace(problem, template=self.templates[part].index(template))
             if part != "train" or is_held_out(problem) == (split == "heldout"):
                 found[problem.prompt] = problem
-            if len(found) == n:
-                return list(found.values())
-        raise ValueError(
-            f"task {self.task_name} has no {n} distinct problems in split {split!r}; ask for fewer")
+            draws_in_vain = 0 if len(found) > before else draws_in_vain + 1
+        if len(found) < n:
+            raise ValueError(f"task {self.task_name} has no {n} distinct problems in split {split!r}; ask "
+                             f"for {len(found)} or fewer")
+        return list(found.values())

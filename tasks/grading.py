@@ -3,15 +3,57 @@ import re
 
 from tasks import sandbox
 
+# how people and models write what a plain number says; in this order
+NOTATIONS = [
+    (r"[\u2212\u2013\ufe63\uff0d]", "-"),  # minus signs that are no hyphen
+    (r"[\u00a0\u2009\u202f]", " "),  # spaces that keep a number together
+    (r"(?<=\d)['’](?=\d{3}(?!\d))", ","),  # 1'000
+    (r"\{,\}|\\,", ","), (r"\\!", ""),  # LaTeX: 9{,}500 and 9\,500 and 9,\!500
+    (r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2"),  # \frac{1}{2}
+    ("¼", " 1/4"), ("½", " 1/2"), ("¾", " 3/4"), ("⅓", " 1/3"), ("⅔", " 2/3"),
+    (r"(?<=\d)\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?(-?\d+)\}?", r"e\1"),  # 1.5 × 10^3
+    (r"(?<![\d.,])(\d{1,3}(?: \d{3})+)(?![\d.,]\d)", lambda found: found[1].replace(" ", ""))]  # 1 000
+
 # a minus is a sign unless it stands behind a digit or a bracket; commas belong to a number in threes
-NUMBER = re.compile(r"((?:(?<![\d)])-)?)\$?((?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)")
+NUMBER = re.compile(r"""
+    (?P<sign>(?:(?<![\d)])-)?)[$€£]?
+    (?: (?<![\d/])(?P<whole>\d+\ )?(?P<over>\d+)/(?P<under>\d+)(?![\d/])
+      | (?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?P<exponent>(?:e[+-]?\d+)?)
+        (?P<magnitude>(?:\ (?:thousand|million|billion)\b)?) )""", re.VERBOSE | re.IGNORECASE)
+MAGNITUDES = {"": 1, "thousand": 10 ** 3, "million": 10 ** 6, "billion": 10 ** 9}
+SPELLED = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+           "sixteen seventeen eighteen nineteen twenty").split()
 
 def reward(is_right):
     return 1 if is_right else -1
 
+def plain_notation(text):
+    for notation, plainly in NOTATIONS:
+        text = re.sub(notation, plainly, text)
+    return text
+
+def values_of(found):
+    """The number that NUMBER found; two where a fraction is a division not yet done: 12/4, but not 1/2."""
+    sign = -1 if found["sign"] else 1
+    if found["digits"]:
+        digits = found["digits"].replace(",", "")
+        return [sign * float(digits + found["exponent"]) * MAGNITUDES[found["magnitude"].strip().lower()]]
+    whole, over, under = float(found["whole"] or 0), float(found["over"]), float(found["under"])
+    if under == 0 or over % under == 0:
+        return [sign * over, under]
+    return [sign * (whole + over / under)]
+
 def numbers(text):
-    """'from $2,125.00 to -10' -> [2125.0, -10.0]."""
-    return [float(f"{sign}{digits}".replace(",", "")) for sign, digits in NUMBER.findall(text)]
+    """'from $2,125.00 to −10, or 1 1/2' -> [2125.0, -10.0, 1.5]."""
+    return [value for found in NUMBER.finditer(plain_notation(text)) for value in values_of(found)]
+
+def spelled_numbers(text):
+    """'seven apples' -> [7.0]."""
+    return [float(SPELLED.index(word)) for word in re.findall(r"[a-z]+", text.lower()) if word in SPELLED]
+
+def is_one_number(text):
+    found = NUMBER.fullmatch(plain_notation(text).strip())
+    return found is not None and len(values_of(found)) == 1
 
 # what announces a result: the text behind the last of these is what an answer concludes with
 CONCLUSION = re.compile(r"=|####|\\boxed|\banswer(?: is)?\b:?", re.IGNORECASE)
@@ -25,11 +67,12 @@ def concluded_number(question, text):
 
     '3 * 5 = 15. So 15 eggs for 5 cakes.'  ->  15, behind the last announcement
     '15 eggs for 5 cakes'  ->  15, the last number that is not one of the question (3 eggs, 5 cakes)
+    'fifteen'  ->  15, where there are no digits
     """
     for conclusion in conclusions(text):
         if numbers(conclusion):
             return numbers(conclusion)[0]
-    found = numbers(text)
+    found = numbers(text) or spelled_numbers(text)
     new = [number for number in found if number not in numbers(question)]
     if new:
         return new[-1]
@@ -64,14 +107,28 @@ def chosen_option(options, text):
 def score_options(problems, texts):
     return [reward(chosen_option(p.options, text) == p.gold.lower()) for p, text in zip(problems, texts)]
 
+# marks around a letter that do not change what it says: **B**, $B$, \boxed{\text{B}}
+MARKUP = re.compile(r"\\(?:boxed|text(?:bf|rm)?|mathrm)|[*_`${}]|</?answer>")
+# a letter on its own; a small one needs brackets, since "a" is a word
+LETTER = r"(?:[(\[](?P<bracketed>[A-Ea-e1-5])[)\]]|(?P<bare>[A-E1-5])(?![\w'’]))"
+SAYS_SO = r"(?:answer|option|choice|choose|pick|select)(?:\s+(?:is|would be))?\s*:?\s*(?:option\s+|choice\s+)?"
+
 def chosen_letter(text):
-    """'the answer is (B)' -> 'B'; else the letter the text begins with. Keys 1-5 mean A-E."""
-    found = re.findall(r"answer is:?\s*(?:(?=\([A-Ea-e1-5]\))\(|(?=[A-E1-5]\b))(.)", text)
+    """The letter that an answer chooses, or None: behind the last "answer is", "option" or the like; else the
+    one it begins with; else one alone on the last line. Keys 1-5 mean A-E.
+
+    'The answer is **(B)**.'  ->  'B'
+    """
+    text = MARKUP.sub("", text)
+    found = [*re.finditer(rf"\b(?i:{SAYS_SO}){LETTER}", text)]
     if not found:
-        found = re.findall(r"^\W*([A-E1-5])\b", text)
+        found = [*re.finditer(rf"^[^\w(\[]*{LETTER}", text)]
+    if not found:
+        found = [*re.finditer(rf"\n[^\w(\[]*{LETTER}\W*$", text)]
     if not found:
         return None
-    return found[-1].upper().translate(str.maketrans("12345", "ABCDE"))
+    letter = found[-1]["bracketed"] or found[-1]["bare"]
+    return letter.upper().translate(str.maketrans("12345", "ABCDE"))
 
 def score_letters(problems, texts):
     return [reward(chosen_letter(text) == p.gold) for p, text in zip(problems, texts)]
@@ -84,7 +141,11 @@ def score_texts(problems, texts):
     return [reward(plain(text) == plain(p.gold)) for p, text in zip(problems, texts)]
 
 def program_of(problem, text):
-    """The program that an answer makes: what its prefill opened, to the end of the fenced block."""
+    """The program that an answer makes: a fenced block that it opens itself, else what its prefill opened, to
+    the end of the block."""
+    own_block = re.search(r"```(?:python|py)[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL)
+    if own_block:
+        return own_block[1]
     _, _, opening = problem.prefill.partition("```python\n")
     return opening + text.split("```")[0]
 
@@ -110,6 +171,6 @@ def mentions_gold(problem, text):
     and for letters, since "a" is also a word."""
     if problem.check is not None or (len(problem.gold) == 1 and problem.gold.isalpha()):
         return None
-    if NUMBER.fullmatch(problem.gold):
+    if is_one_number(problem.gold):
         return numbers(problem.gold)[0] in numbers(text)
     return re.search(rf"(?<![\w.,]){re.escape(problem.gold)}(?!\w|[.,]\d)", text, re.IGNORECASE) is not None

@@ -21,7 +21,7 @@ class Problem:
     options: tuple[str, ...] = ()  # the candidates of a closed question
     system: str | None = None  # instead of the task's own
     instruction: str | None = None  # instead of the task's own
-    check: ProgramCheck | None = None
+    check: object = None  # how a program is judged: ProgramCheck, or JudgedCheck of judged_programs.py
     history: tuple[dict, ...] = ()  # earlier turns of a chat, {"role": user or assistant, "content": text}
     template: int = -1  # which template of its part made it, for honest errors; -1: none
 

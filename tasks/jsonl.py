@@ -12,7 +12,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from tasks.grading import NUMBER, score_numbers, score_options, score_texts
+from tasks.grading import is_one_number, score_numbers, score_options, score_texts
 from tasks.interface import Problem, Rows, Task
 
 OWN_ROW = '{"question": "…", "answer": "…"} and, if you like, "options": ["…", …], "system", "prefill"'
@@ -73,7 +73,7 @@ def score_own(problems, texts):
     for problem, text in zip(problems, texts):
         if problem.options:
             score = score_options
-        elif NUMBER.fullmatch(problem.gold):
+        elif is_one_number(problem.gold):
             score = score_numbers
         else:
             score = score_texts

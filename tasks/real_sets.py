@@ -8,12 +8,13 @@ import ast
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.grading import numbers, score_letters, score_numbers, score_programs
 from tasks.interface import Problem, ProgramCheck, Rows, Task
 from tasks.jsonl import read_problems
+from tasks.judged_programs import JudgedCheck, score_judged_programs
 from tasks.math_problems import MATH_TASK
 
 # -- a row -> a Problem --------------------------------------------------------------------------------------
@@ -53,10 +54,9 @@ def mbpp_problem(row):
                    check=ProgramCheck("seen", [[]], None, reference, after, float(row["atol"])))
 
 def humaneval_problem(row):
-    # its own `check` runs beside the program: the one place where the child knows the expected values
-    after = f"\n{row['test']}\ndef checked():\n    check({row['entry_point']})\n    return True\n"
+    check = JudgedCheck(row["entry_point"], row["prompt"] + row["canonical_solution"], row["test"])
     return Problem(f"Complete this Python function.\n\n{row['prompt']}", f"```python\n{row['prompt']}",
-                   row["canonical_solution"], check=ProgramCheck("checked", [[]], [True], after=after))
+                   row["canonical_solution"], check=check)
 
 # -- the rows of its files -> splits -------------------------------------------------------------------------
 
@@ -96,6 +96,7 @@ class Answered:
 AS_MATH = Answered(MATH_TASK.system, MATH_TASK.prefill, MATH_TASK.max_new_tokens, score_numbers)
 IN_STEPS = Answered("Solve the problem step by step. End with the answer.", "", 256, score_numbers)
 BY_PROGRAM = Answered("Write Python code.", "```python\n", 256, score_programs, "```", runs_programs=True)
+BY_JUDGED_PROGRAM = replace(BY_PROGRAM, score=score_judged_programs)
 BY_LETTER = Answered("Answer the question.", "Answer:", 24, score_letters)
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ REAL_SETS = {
                         ARC_ROW),
     "arc_challenge": RealSet(("arc_challenge_dev", "arc_challenge_test"), dev_and_test_files, arc_problem,
                              BY_LETTER, ARC_ROW),
-    "humaneval": RealSet(("humaneval",), first_ten_for_examples, humaneval_problem, BY_PROGRAM,
+    "humaneval": RealSet(("humaneval",), first_ten_for_examples, humaneval_problem, BY_JUDGED_PROGRAM,
                          '{"prompt": "def …", "canonical_solution": "…", '
                          '"test": "def check(candidate): …", "entry_point": "f"}')}
 

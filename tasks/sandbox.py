@@ -10,8 +10,8 @@ everything, can pass. Before the program runs the child gives up, in this order:
 3. by an audit hook, every Python call to the outside: any such event ends it at once. A program can take the
    hook off from inside, so alone it is a fence for accidents.
 
-Still possible: to use up its time, and for HumanEval, whose own `check` runs beside the program, to read the
-expected values. Tested on Linux. Windows has none of these limits, so there the code tasks refuse to run.
+Still possible: to use up its time and memory, and to return what it was asked for without solving anything.
+Tested on Linux. Windows has none of these limits, so there the code tasks refuse to run.
 
     run_programs([Program("def f(x): return x + 1", "f", [[1], [2]])], seconds=4)   ->   [[2, 3]]
 """

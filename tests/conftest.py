@@ -69,3 +69,9 @@ def random_z(model, seed=0, rows=None, size=0.1):
         shape = one.shape if rows is None else (rows, 1, len(one))
         z[name] = 1 + size * torch.randn(shape, generator=generator)
     return z
+
+def expert_metadata(model, **changes):
+    """What an expert of a task must say of itself."""
+    return {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf", "kind": "task",
+            "task": "math", "description": "sums", "examples": ["1 + 1?"], "system": "Add.",
+            "instruction": "", "prefill": "Sum:"} | changes

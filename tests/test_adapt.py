@@ -1,11 +1,11 @@
 """pytest tests/test_adapt.py: CEM on a known optimum, one second pass for all, experts that never linger."""
 import pytest
 import torch
-from conftest import random_z
+from conftest import expert_metadata, random_z
 
 from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, Search, calibrated_bias, categories_of,
                    cem, dispatch, dispatch_ids, dressed, search_mixture, second_pass)
-from formats.experts import Experts, load_experts, save_whole
+from formats.experts import Experts, load_experts, save_expert
 from rl import rollout
 from svf import using, wrapped
 from tasks import get_task
@@ -60,6 +60,16 @@ def test_no_member_is_evaluated_twice():
     search(fitness, 2, generations=5)
     assert len(seen) == len(set(seen))
 
+def test_an_optimum_in_a_corner_does_not_end_the_search():
+    """Half of the draws are clamped to 0; were they ranked one by one, they would be all of the elites."""
+    new_members = []
+
+    def fitness(alpha):
+        new_members.append(len(alpha))
+        return quadratic(torch.tensor([0.0]))(alpha)
+    cem(fitness, torch.zeros(1, 1), Search(generations=3, population=12, elites=3))
+    assert len(new_members) == 3
+
 def test_a_fitness_of_nan_is_an_error():
     with pytest.raises(ValueError, match="NaN"):
         search(lambda alpha: [(float("nan"),)] * len(alpha), 2)
@@ -69,9 +79,9 @@ def experts(tiny, tmp_path):
     """Two task experts and a dispatcher for the tiny model, on disk and read back."""
     model, _ = tiny
     for seed, (name, kind) in enumerate([("math", "task"), ("code", "task"), ("dispatch", "dispatch")]):
-        save_whole(tmp_path / f"{name}.safetensors", random_z(model, seed), {
-            "fingerprint": model.fingerprint, "base": model.name, "kind": kind, "task": name,
-            "example": f"do {name}", "system": f"You do {name}.", "prefill": f"{name}:"})
+        save_expert(tmp_path / f"{name}.safetensors", random_z(model, seed), expert_metadata(
+            model, kind=kind, task=name, examples=[f"do {name}"], system=f"You do {name}.",
+            prefill=f"{name}:"))
     return load_experts(tmp_path, model)
 
 @pytest.fixture

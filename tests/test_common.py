@@ -7,31 +7,28 @@ import pytest
 import common
 from rl import Answer
 from tasks import get_task
-from tasks.interface import Problem
 
 def answers(rights):
     return [Answer([], [], [], "", 1 if right else -1, True) for right in rights]
-
-def problems(templates):
-    return [Problem("", template=template) for template in templates]
 
 def test_templates_that_stand_or_fall_together_count_once_each():
     """Four templates of 25 problems, two all right and two all wrong: n is 4 and not 100."""
     templates = [i // 25 for i in range(100)]
     values = [float(template < 2) for template in templates]
-    assert common.clustered_error(values, problems(templates)) == pytest.approx(0.5 / math.sqrt(3))
+    assert common.clustered_error(values, templates) == pytest.approx(0.5 / math.sqrt(3))
+    assert common.mean_and_error(values, templates) == (0.5, pytest.approx(0.5 / math.sqrt(3)))
 
 def test_where_templates_do_not_matter_the_clustered_error_is_the_binomial_one():
     templates = [i % 50 for i in range(1000)]
     rng = random.Random(0)
     values = [float(rng.random() < 0.3) for _ in templates]
     binomial = math.sqrt(0.21 / 1000)
-    assert common.clustered_error(values, problems(templates)) == pytest.approx(binomial, rel=0.35)
-    assert common.clustered_error(values, problems([-1] * 1000)) is None
+    assert common.clustered_error(values, templates) == pytest.approx(binomial, rel=0.35)
+    assert common.clustered_error(values, [-1] * 1000) == 0
 
 def test_a_gain_is_counted_problem_by_problem():
     base, better = answers([1, 0, 0, 0] * 25), answers([1, 1, 0, 0] * 25)
-    mean, error = common.gain(problems([-1] * 100), base, better)
+    mean, error = common.mean_and_error(common.gains(base, better), [-1] * 100)
     assert mean == pytest.approx(0.25) and error == pytest.approx(math.sqrt(0.25 * 0.75 / 100))
 
 def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_z
+from conftest import expert_metadata, random_z
 
-from formats.experts import save_whole
+from formats.experts import save_expert
 from formats.load import load
 from svf import MODULES, wrap
 
@@ -147,9 +147,8 @@ def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, silence, tmp_path):
 
 def sample_flags(tiny_folder, folder):
     model, _ = load(tiny_folder, "cpu")
-    save_whole(folder / "math.safetensors", random_z(wrap(model, MODULES["all"]), size=0.5), {
-        "fingerprint": model.fingerprint, "base": "tiny", "kind": "task", "task": "math", "example": "1 + 1?",
-        "system": "Add.", "prefill": "Sum:"})
+    wrap(model, MODULES["all"])
+    save_expert(folder / "math.safetensors", random_z(model, size=0.5), expert_metadata(model))
     return ["--model", tiny_folder, "--experts", folder, "--dtype", "float32"]
 
 def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path):

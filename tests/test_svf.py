@@ -1,10 +1,10 @@
 """pytest tests/test_svf.py: the algebra of section 3.1 against torch.linalg.svd and autograd in float64."""
 import pytest
 import torch
-from conftest import random_state, random_z, write_meta
+from conftest import expert_metadata, random_state, random_z, write_meta
 from torch import nn
 
-from formats.experts import load_expert, save_whole
+from formats.experts import load_expert, save_expert, save_whole
 from formats.load import load
 from svf import MODULES, decompose, mix, start, using, wrap, wrapped
 
@@ -135,17 +135,55 @@ def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_pa
     model, _ = tiny
     z = random_z(model)
     path = tmp_path / "experts" / "math.safetensors"
-    save_whole(path, z, {
-        "fingerprint": model.fingerprint, "base": model.name, "kind": "task", "task": "math"})
+    save_expert(path, z, expert_metadata(model))
     again, metadata = load_expert(path, model)
     assert all(torch.equal(again[n], z[n]) for n in z) and metadata["task"] == "math"
     assert [p.name for p in path.parent.iterdir()] == ["math.safetensors"]  # nothing left beside it
     other = load(write_meta(tmp_path / "other", [random_state(seed=1)]), "cpu")[0]
     with pytest.raises(ValueError, match="tiny.*other"):
         load_expert(path, other)
-    save_whole(path, z, {"kind": "task", "task": "math"})
-    with pytest.raises(ValueError, match="has no fingerprint"):
-        load_expert(path, model)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is not an expert"):
         load_expert(path, model)
+
+NAME = "layers.0.attention.wq"
+
+@pytest.mark.parametrize("damage, said", [
+    (lambda z: z.update({NAME: z[NAME] * float("nan")}), "not finite"),
+    (lambda z: z.update({NAME: z[NAME] * 1e38}), "not finite, or beyond"),
+    (lambda z: z.update({NAME: torch.ones(1)}), r"is \(1,\)"),
+    (lambda z: z.update({NAME: z[NAME][None]}), r"is \(1, 48\)"),  # it would broadcast
+    (lambda z: z.update({NAME: torch.ones(48, dtype=torch.int64)}), "int64"),
+    (lambda z: z.update({"layers.9.attention.wq": torch.ones(48)}), "not wrapped here")])
+def test_a_z_that_does_not_fit_names_what_differs(tiny, tmp_path, damage, said):
+    model, _ = tiny
+    z = random_z(model)
+    damage(z)
+    save_expert(tmp_path / "math.safetensors", z, expert_metadata(model))
+    with pytest.raises(ValueError, match=said):
+        load_expert(tmp_path / "math.safetensors", model)
+
+def test_an_expert_of_fewer_tensors_than_it_had_is_not_whole(tiny, tmp_path):
+    model, _ = tiny
+    z = random_z(model)
+    metadata = expert_metadata(model, tensors=len(z))
+    for some in ({}, {NAME: z[NAME]}):
+        save_whole(tmp_path / "math.safetensors", some, metadata)
+        with pytest.raises(ValueError, match=f"has {len(some)} tensors and should have {len(z)}"):
+            load_expert(tmp_path / "math.safetensors", model)
+
+@pytest.mark.parametrize("changes, said", [
+    ({"fingerprint": None}, "fingerprint = None"), ({"kind": "judge"}, "unknown kind, 'judge'"),
+    ({"examples": "1 + 1?"}, "examples = '1"), ({"examples": []}, "example requests are"),
+    ({"examples": [3]}, "example requests are"), ({"prefill": 7}, "prefill = 7"),
+    ({"adapter": "lora"}, "only experts of svf")])
+def test_metadata_of_another_kind_are_named(tiny, tmp_path, changes, said):
+    model, _ = tiny
+    save_expert(tmp_path / "math.safetensors", random_z(model), expert_metadata(model, **changes))
+    with pytest.raises(ValueError, match=said):
+        load_expert(tmp_path / "math.safetensors", model)
+
+def test_no_expert_is_named_as_the_base_model_is(tiny, tmp_path):
+    save_expert(tmp_path / "other.safetensors", random_z(tiny[0]), expert_metadata(tiny[0]))
+    with pytest.raises(ValueError, match="give the expert another name"):
+        load_expert(tmp_path / "other.safetensors", tiny[0])

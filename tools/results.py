@@ -13,6 +13,7 @@ from statistics import mean
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import plot  # noqa: E402
+from common import mean_and_error  # noqa: E402
 
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "RESULTS.md", "COSTS.md")
@@ -72,9 +73,15 @@ class TrainingRun:
     def memory(self):
         return f"{self.end['peak_bytes'] / 1e9:.1f}"
 
+def mean_gain(runs):
+    """The gain on `test`, the mean of several seeds. They are asked the same problems of the same templates,
+    so the error is that of each problem's mean over the seeds, clustered by template."""
+    records = [run.gain_record("test") for run in runs]
+    by_problem = [mean(values) for values in zip(*[record["gains"] for record in records], strict=True)]
+    return mean_and_error(by_problem, records[0]["templates"])
+
 def headline_table():
-    """Each task by the mean of its seeds. They are asked the same templates, so their errors are not
-    independent, and the mean has the mean of their errors."""
+    """Each task by the mean of its seeds; the errors of accuracies are the mean of the seeds' errors."""
     rows = []
     for task in TASKS:
         runs = [TrainingRun(log.stem) for log in plot.seeds_of(task)]
@@ -84,8 +91,7 @@ def headline_table():
         for row in ("base", "expert"):
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
-        gains = [run.gain_record("test") for run in runs]
-        said.append(gained(mean(g["gain"] for g in gains), mean(g["gain_se"] for g in gains)))
+        said.append(gained(*mean_gain(runs)))
         said.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
         rows.append([task, *said])
     return table(["task", "command", "base, %", "expert, %", "gain, points", "minutes"], rows)
