@@ -5,8 +5,8 @@ z_c trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches 
 answers. All three give one mixture per problem, {expert: weight}, and one second pass answers any batch of
 them. A strategy is a function and an entry in STRATEGIES; sample.py and eval.py read that table.
 
-Where we differ from the paper: the question is answered by the likeliest category name, calibrated on empty
-requests (Zhao et al. 2021), not by free text; and CEM begins from what is known, the base model, each expert
+Where we differ from the paper: the question is answered by the likeliest category name, calibrated on example
+requests, not by free text; and CEM begins from what is known, the base model, each expert
 alone and their uniform mixture. Where we differ from the authors' code: "other" is the base model, as is
 α = 0, and elites are ranked by likelihood where accuracy ties.
 
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from formats.experts import Experts
-from model import Sampling, Stopping, generate, pad
+from model import Sampling, Stopping, common_prefix_length, generate, pad
 from rl import chat_ids, rollout
 from svf import mix, using
-from tasks.dispatch import CONTENT_FREE, OTHER, Category, dispatch_problem, dispatch_task
+from tasks.dispatch import Category, dispatch_problem, dispatch_task, other
 from tasks.interface import Task
 
 GREEDY = Sampling(temperature=0.0)
@@ -42,8 +42,8 @@ def categories_of(experts):
     categories = []
     for name in sorted(experts.task):
         metadata = experts.metadata[name]
-        categories.append(Category(name, metadata["example"], metadata["task"]))
-    return [*categories, OTHER]
+        categories.append(Category(name, metadata["examples"], metadata["task"]))
+    return [*categories, other()]
 
 def dispatch_ids(tokenizer, categories, request):
     """The question as the model reads it, here and where z_c is trained."""
@@ -57,19 +57,33 @@ def first_tokens(tokenizer, categories):
             f"two of {[category.name for category in categories]} begin with the same token; rename one")
     return names
 
+def calibration_requests(categories):
+    """Example requests that the question does not show, as many of each category."""
+    each = min(len(category.examples) for category in categories)
+    return [request for category in categories for request in category.examples[1:each]]
+
 @torch.no_grad()
 def calibrated_bias(model, tokenizer, categories):
-    """The dispatch policy's logit bias (vocab_size,): −∞ but for the categories' first tokens; for these,
-    minus the mean log-probability that the base model gives them after requests that say nothing."""
+    """The dispatch policy's logit bias (vocab_size,): −∞ but for the categories' first tokens; for these, the
+    one with which the base model sends the example requests out in equal shares.
+
+    A model leans to some names whatever is asked; mean_i softmax(log p_i + bias) = 1/K takes that out.
+    """
     first = list(first_tokens(tokenizer, categories))
     device = model.tok_embeddings.weight.device
-    prompts = [dispatch_ids(tokenizer, categories, request) for request in CONTENT_FREE]
+    prompts = [dispatch_ids(tokenizer, categories, request) for request in calibration_requests(categories)]
     tokens, lengths = pad(prompts, device)
+    prefix_length = common_prefix_length(prompts)
+    last = torch.arange(len(tokens), device=device), lengths - 1 - prefix_length
     with using(model, {}):
-        h = model.hidden(tokens)[torch.arange(len(tokens), device=device), lengths - 1]  # (B, dim)
-    logp = model.logits(h).float().log_softmax(dim=-1).mean(dim=0)  # (vocab_size,)
-    bias = torch.full_like(logp, -torch.inf)
-    bias[first] = -logp[first]
+        h = model.hidden_sharing_prefix(tokens, prefix_length)[last]  # (B, dim)
+    logp = model.logits(h).float().log_softmax(dim=-1)[:, first]  # (B, K)
+    leaning = torch.zeros(len(first), device=device)
+    for _ in range(100):
+        shares = (logp - leaning).softmax(dim=-1).mean(dim=0)  # (K,)
+        leaning += (len(first) * shares).log()
+    bias = torch.full((model.args.vocab_size,), -torch.inf, device=device)
+    bias[first] = -leaning
     return bias
 
 def dispatch(adaptive, requests, z_c, batch_size=64):

@@ -24,7 +24,7 @@ from adapt import second_pass
 from formats.default_model import cache_folder
 from formats.experts import KeptBases
 from formats.load import load
-from rl import Answer, accuracy, rollout
+from rl import Answer, rollout
 from tasks.grading import mentions_gold
 
 ROOT = Path(__file__).parent
@@ -202,12 +202,14 @@ def pick_device(device, dtype):
         dtype = "bfloat16" if has_native_bfloat16(device) else "float32"
     return torch.device(device), getattr(torch, dtype)
 
-def decomposed(model, names):
+def decomposed(model, names, basis="svd"):
     """svf.wrap with a progress bar; the default model takes seconds, an 8B minutes: such bases are kept."""
-    progress = partial(bar, desc="decomposing")
-    if model.args.dim <= 1024:  # less than a minute
-        return svf.wrap(model, names, progress)
-    return svf.wrap(model, names, progress, KeptBases(model.fingerprint, svf.decompose))
+    if basis not in svf.BASES:
+        raise ValueError(f"--basis {basis} is not known; choose {', '.join(svf.BASES)}")
+    basis_of = svf.BASES[basis]
+    if basis == "svd" and model.args.dim > 1024:  # more than a minute
+        basis_of = KeptBases(model.fingerprint, svf.decompose)
+    return svf.wrap(model, names, partial(bar, desc="decomposing"), basis_of)
 
 def load_adapter(name):
     """The adapter module of that name: svf, or a file NAME.py of your own beside the scripts.
@@ -226,17 +228,20 @@ def load_adapter(name):
             f"--adapter {name} has no function {missing[0]}; svf.py shows the three that an adapter needs")
     return adapter
 
-def open_model(name, modules, device, dtype, adapter=svf):
-    """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer)."""
+def open_model(name, modules, device, dtype, adapter=svf, **options):
+    """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
+
+    The options are the adapter's own: the basis of svf, rank and alpha of lora.
+    """
     started = time.time()
     if modules not in svf.MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(svf.MODULES)}")
     device, dtype = pick_device(device, dtype)
     model, tokenizer = load(name, device, progress=partial(bar, desc="loading"))
     if adapter is svf:
-        decomposed(model, svf.MODULES[modules])
+        decomposed(model, svf.MODULES[modules], **options)
     else:
-        adapter.wrap(model, svf.MODULES[modules])
+        adapter.wrap(model, svf.MODULES[modules], **options)
     model.to(dtype)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{name}: {millions:.0f} M parameters on {device} in {dtype_name(dtype)}, ready in "

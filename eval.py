@@ -39,6 +39,7 @@ class Config:
     n: int = flag(256, "problems of each task")
     shots: int = flag(10, "examples for cem")
     generations: int = flag(4, "of cem")
+    per_block: bool = flag(False, "cem searches one weight per expert and block, not one per expert")
     searches: int = flag(3, "of cem, each with other examples and another seed")
     experts: str = flag("experts", "folder of the experts at hand")
     data: str = flag("", DATA_HELP)
@@ -89,6 +90,14 @@ def random_expert(model, experts, seed):
     return expert
 
 @dataclass
+class Row:
+    """A row of the accuracy table: one of ROWS, and which expert, or which seed of a search."""
+    label: str
+    kind: str
+    expert: str = ""
+    seed: int = 0
+
+@dataclass
 class Table:
     """One task of the accuracy table: its problems, and how each row asks and answers them."""
     config: Config
@@ -98,39 +107,39 @@ class Table:
     problems: list
     base: list | None = None  # the base model's answers, once its row is done
 
-    def row_names(self):
+    def rows(self):
         """Every row that the flags ask for; a search is a row for each of its seeds."""
         strategies = strategies_with(self.adaptive.experts)
-        names = []
-        for row in ROWS:
-            if self.config.rows and row not in self.config.rows.split(","):
+        rows = []
+        for kind in ROWS:
+            if self.config.rows and kind not in self.config.rows.split(","):
                 continue
-            if row == "expert":
-                names += [f"expert {name}" for name in self.adaptive.experts.task]
-            elif row in STRATEGIES and row not in strategies:
-                print(f"no row {row}: there is no dispatch expert in {self.config.experts}")
-            elif row in STRATEGIES and STRATEGIES[row].needs_examples:
-                names += [f"{row} {seed}" for seed in range(self.config.searches)]
-            elif row != "uninstructed" or self.task.instruction:
-                names.append(row)
-        return names
+            if kind == "expert":
+                rows += [Row(f"expert {name}", kind, expert=name) for name in self.adaptive.experts.task]
+            elif kind in STRATEGIES and kind not in strategies:
+                print(f"no row {kind}: there is no dispatch expert in {self.config.experts}")
+            elif kind in STRATEGIES and STRATEGIES[kind].needs_examples:
+                how = f"{kind}, {self.config.shots} shots" + ", per block" * self.config.per_block
+                rows += [Row(f"{how}, seed {seed}", kind, seed=seed) for seed in range(self.config.searches)]
+            elif kind != "uninstructed" or self.task.instruction:
+                rows.append(Row(kind, kind))
+        return rows
 
-    def first_pass(self, row_name):
+    def first_pass(self, row):
         """(the problems as they are asked, one mixture each) of a row."""
-        row, _, detail = row_name.partition(" ")
-        if row == "expert":
-            return self.problems, self.all_to(detail)
-        if row == "random":
+        if row.kind == "expert":
+            return self.problems, self.all_to(row.expert)
+        if row.kind == "random":
             return self.problems, self.all_to(RANDOM)
-        if row == "uninstructed":
+        if row.kind == "uninstructed":
             return self.uninstructed(), self.all_to("other")
-        if row == "uniform":
+        if row.kind == "uniform":
             return self.problems, [self.uniform_mixture()] * len(self.problems)
-        if row == "examples":
+        if row.kind == "examples":
             return self.after_examples(), self.all_to("other")
-        if row == "base":
+        if row.kind == "base":
             return self.problems, self.all_to("other")
-        return self.by_strategy(STRATEGIES[row], seed=int(detail or 0))
+        return self.by_strategy(STRATEGIES[row.kind], row.seed)
 
     def all_to(self, name):
         return [{name: 1.0}] * len(self.problems)
@@ -138,7 +147,7 @@ class Table:
     def by_strategy(self, strategy, seed):
         search = Search(self.config.generations, seed=seed,
                         progress=partial(bar, desc=f"{self.task.name}: generations"))
-        few_shot = FewShot(self.task, self.config.shots, search=search)
+        few_shot = FewShot(self.task, self.config.shots, self.config.per_block, search)
         mixtures = strategy.first_pass(self.adaptive, self.problems, few_shot)
         return all_dressed(self.problems, mixtures, self.adaptive.experts.metadata), mixtures
 
@@ -158,14 +167,14 @@ class Table:
             shown.append(f"{shot.prompt}\n{shot.prefill}{space}{shot.gold}\n\n")
         return [replace(problem, prompt="".join(shown) + problem.prompt) for problem in self.problems]
 
-    def report_row(self, row_name):
+    def report_row(self, row):
         started = time.time()
-        asked, mixtures = self.first_pass(row_name)
+        asked, mixtures = self.first_pass(row)
         chosen = time.time()
-        desc = f"{self.task.name}: {row_name}"
+        desc = f"{self.task.name}: {row.label}"
         answers = answer_with_mixtures(self.with_random, self.task, asked, mixtures, desc)
         answered = time.time()
-        if row_name == "base":
+        if row.kind == "base":
             self.base = answers
         more = {}
         if all(mixture == mixtures[0] for mixture in mixtures):
@@ -173,8 +182,8 @@ class Table:
         if self.base is not None:
             more["gain"], more["gain_se"] = mean_and_error(gains(self.base, answers),
                                                            templates_of(self.problems))
-        report(self.config.out, self.task.name, self.config.split, row_name, asked, answers,
-               seed=self.config.seed, first_pass_s=round(chosen - started, 1),
+        report(self.config.out, self.task.name, self.config.split, row.label, asked, answers,
+               kind=row.kind, seed=self.config.seed, first_pass_s=round(chosen - started, 1),
                second_pass_s=round(answered - chosen, 1), **more)
 
 def accuracy_table(config, adaptive, tasks):
@@ -185,8 +194,8 @@ def accuracy_table(config, adaptive, tasks):
     for task in tasks:
         problems = task.problems(config.split, config.n, config.seed)
         table = Table(config, adaptive, with_random, task, problems)
-        for row_name in table.row_names():
-            table.report_row(row_name)
+        for row in table.rows():
+            table.report_row(row)
 
 # -- the instructions of a task ------------------------------------------------------------------------------
 

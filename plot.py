@@ -14,6 +14,7 @@ from common import argument, parse_flags, run_main
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
+SEARCHES = "cem, 10 shots, seed"  # how eval.py's rows of the default search begin
 BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
 
 @dataclass
@@ -102,8 +103,7 @@ def plot_learning(pyplot):
 def draw_bars(axes, records, task, rows):
     """One bar per row {label: (name in the log, colour)}, with its standard error."""
     for position, (label, (name, color)) in enumerate(rows.items()):
-        of_row = [record for record in rows_of(records, task=task) if record["row"].split(" ")[0] == name or
-                  record["row"] == name]
+        of_row = [record for record in rows_of(records, task=task) if record["row"].startswith(name)]
         accuracy = sum(record["accuracy"] for record in of_row) / len(of_row)
         error = sum(record["se"] for record in of_row) / len(of_row)
         axes.bar(position, 100 * accuracy, yerr=100 * error, color=color, width=0.7, capsize=3)
@@ -120,7 +120,7 @@ def plot_unseen(pyplot):
         best = f"expert {task.removesuffix('_hard')}"
         draw_bars(axes, records, task, {
             "base": ("base", GREY), "own expert": (best, ORANGE), "prompt": ("prompt", BLUE),
-            "classifier": ("classifier", BLUE), "CEM": ("cem", BLUE)})
+            "classifier": ("classifier", BLUE), "CEM": (SEARCHES, BLUE)})
     all_axes[0].set_ylabel("right, %")
     save(figure, RESULTS / "unseen.png")
 
@@ -148,7 +148,7 @@ def plot_dispatch(pyplot):
 
 def plot_alpha(pyplot):
     records = read_log(RESULTS / "eval-unseen.jsonl")
-    found = [record for record in records if str(record.get("row", "")).startswith("cem")]
+    found = [record for record in records if record.get("row", "").startswith(SEARCHES)]
     tasks = list(dict.fromkeys(record["task"] for record in found))
     figure, all_axes = pyplot.subplots(1, len(tasks), figsize=(4 * len(tasks), 3.6), sharey=True)
     for axes, task in zip(all_axes, tasks):

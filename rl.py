@@ -17,6 +17,7 @@ A step: sample answers, score them, follow the gradient. Where we differ from th
    wrong says nothing.
 """
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -164,15 +165,14 @@ class Learner:
     task: object
     sampling: Sampling  # of the rollouts; its temperature is above 0
     settings: Settings
+    gradient: Callable  # (learner, z, step, on_token) -> metrics, and −dJ/dz in z.grad: reinforce, or another
 
-    def sample_step(self, step, on_token):
-        """The answers of a step. They depend on z and (seed, step) alone, so a resumed run repeats them."""
+    def problems(self, step, n):
+        """n problems to train on, and a generator of random numbers. They depend on (seed, step) alone, so a
+        resumed run repeats its answers."""
         step_seed = self.settings.seed * 1_000_003 + step
         generator = torch.Generator(self.model.tok_embeddings.weight.device).manual_seed(step_seed)
-        problems = self.task.problems("train", self.settings.rollouts // self.settings.group, step_seed)
-        problems = [problem for problem in problems for _ in range(self.settings.group)]
-        sampling = replace(self.sampling, generator=generator)
-        return rollout(self.model, self.tokenizer, self.task, problems, sampling, on_token=on_token)
+        return self.task.problems("train", n, step_seed), generator
 
 def learning_rate(settings, step):
     """Cosine decay from lr at step 1 to almost 0 at the last."""
@@ -192,28 +192,54 @@ def warning_of(answers, advantages):
         return "most answers run into the cap, which earns -1 (prompt without a form, or z too far?)"
     return ""
 
-def reinforce(learner, z, optimizer, step, on_token):
-    """One update of z -> what there is to say about the step."""
+def reinforce(learner, z, step, on_token):
+    """The gradient of equation 1, from answers sampled under z."""
     settings = learner.settings
-    optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
+    problems, generator = learner.problems(step, settings.rollouts // settings.group)
+    problems = [problem for problem in problems for _ in range(settings.group)]
+    sampling = replace(learner.sampling, generator=generator)
     with learner.adapter.using(learner.model, z):
-        answers = learner.sample_step(step, on_token)
+        answers = rollout(learner.model, learner.tokenizer, learner.task, problems, sampling,
+                          on_token=on_token)
         advantages = leave_one_out([a.r for a in answers], settings.group)
         kl = accumulate_gradient(learner.model, learner.adapter, answers, advantages, learner.sampling,
                                  settings)
-    warning = warning_of(answers, advantages)
-    grad_norm = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()
-    optimizer.step()
-    optimizer.zero_grad()
     metrics = {"right": accuracy(answers),
                "finished": sum(a.finished for a in answers) / len(answers),
-               "tokens": sum(len(a.ids) for a in answers) / len(answers),
-               "grad_norm": grad_norm,
-               "z_change": distance(z, learner.adapter.start(learner.model))}
+               "tokens": sum(len(a.ids) for a in answers) / len(answers)}
     if settings.lam > 0:
         metrics["kl"] = kl
+    warning = warning_of(answers, advantages)
     if warning:
         metrics["warning"] = warning
+    return metrics
+
+def gold_answer(tokenizer, task, problem):
+    """The gold answer of a problem, as if the model had sampled it."""
+    if task.stop:  # a program goes on where its prefill ends
+        ids = tokenizer.encode(f"{problem.gold.removesuffix(task.stop).rstrip()}\n{task.stop}")
+    else:
+        ids = [*tokenizer.encode(f" {problem.gold}"), tokenizer.end_of_turn()]
+    return Answer(chat_ids(tokenizer, task, problem), ids, [], problem.gold, r=1, finished=True)
+
+def imitate(learner, z, step, on_token):
+    """The gradient of supervised fine-tuning (SFT): next-token loss on gold answers, which is equation 1 with
+    the gold ids for samples, r − b = 1 and temperature 1. As many answers a step, and no rollouts."""
+    problems, _ = learner.problems(step, learner.settings.rollouts)
+    answers = [gold_answer(learner.tokenizer, learner.task, problem) for problem in problems]
+    with learner.adapter.using(learner.model, z):
+        accumulate_gradient(learner.model, learner.adapter, answers, [1.0] * len(answers), Sampling(1.0),
+                            learner.settings)
+    return {"tokens": sum(len(a.ids) for a in answers) / len(answers)}
+
+def update(learner, z, optimizer, step, on_token):
+    """One update of z -> what there is to say about the step."""
+    optimizer.param_groups[0]["lr"] = learning_rate(learner.settings, step)
+    metrics = learner.gradient(learner, z, step, on_token)
+    metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(z.values(), 1.0).item()
+    optimizer.step()
+    optimizer.zero_grad()
+    metrics["z_change"] = distance(z, learner.adapter.start(learner.model))
     if not math.isfinite(metrics["z_change"]):
         raise ValueError(f"step {step} brought a z that is not finite; lower --lr")
     return metrics
@@ -237,7 +263,7 @@ def train_expert(learner, state, validate, on_token=None):
         if step > 0:
             if step - 1 - state["best_step"] >= settings.patience * settings.eval_every:
                 return
-            metrics |= reinforce(learner, z, optimizer, step, on_token)
+            metrics |= update(learner, z, optimizer, step, on_token)
         now = {name: v.detach().clone() for name, v in z.items()}
         state.update(step=step, z=now, optimizer=optimizer.state_dict())
         if step % settings.eval_every == 0 or step == settings.steps:

@@ -96,7 +96,7 @@ def open_adaptive_model(config):
 
 def add_expert(config, adaptive, name):
     """Load an expert, by its name in --experts or by its file. Raises ValueError for a classifier."""
-    known = Path(config.experts, f"{name.safetensors")
+    known = Path(config.experts, f"{name}.safetensors")
     path = known if known.exists() else Path(name)
     z, metadata = load_expert(path, adaptive.model)
     if metadata["kind"] == "dispatch":

@@ -12,14 +12,15 @@ code, z is free (no sigmoid) and W' is not rescaled by Σσ / Σσz: neither is 
 are. An adapter is three functions, here `wrap`, `start` and `using`; rl.py trains any module that has them.
 """
 from contextlib import contextmanager
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-ATTENTION = ("wq", "wk", "wv", "wo")  # the paper's "attention" is wq and wv only
+ATTENTION = ("wq", "wk", "wv", "wo")  # the paper's "attention" is qv, wq and wv only
 MLP = ("w1", "w2", "w3")
-MODULES = {"attn": ATTENTION, "mlp": MLP, "all": ATTENTION + MLP}
+MODULES = {"attn": ATTENTION, "mlp": MLP, "all": ATTENTION + MLP, "qv": ("wq", "wv")}
 
 def singular_values(W, basis):
     """σ (r,) of W (out, in), in the order of its basis (r, r).
@@ -120,15 +121,31 @@ def linears(model, names):
         raise ValueError(f"nothing to adapt: no nn.Linear of this model is named {' or '.join(names)}")
     return found
 
-def decompose_weight(name, W):
-    """basis_of for `wrap` that keeps nothing between runs."""
+# Any orthogonal basis makes an adapter of the same size and cost, W' = W + B diag(z − 1) Bᵀ W; the other two
+# are there to ask whether it is the singular vectors that matter, or the diagonal. For `wrap`:
+
+def singular_basis(name, W):
+    """The singular vectors, and nothing kept between runs."""
     return decompose(W)
 
-def wrap(model, names, progress=iter, basis_of=decompose_weight):
+def random_basis(name, W):
+    """An orthogonal matrix drawn from the weight's name, the same in each run."""
+    r = min(W.shape)
+    generator = torch.Generator().manual_seed(crc32(name.encode()))
+    return torch.linalg.qr(torch.randn(r, r, generator=generator, dtype=torch.float64)).Q
+
+def identity_basis(name, W):
+    """No change of basis: z scales the channels on the smaller side of W."""
+    return torch.eye(min(W.shape))
+
+BASES = {"svd": singular_basis, "random": random_basis, "identity": identity_basis}
+
+def wrap(model, names, progress=iter, basis_of=singular_basis):
     """Freeze the model and put an SVFLinear around every nn.Linear whose last name is in `names`, in place.
 
     Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
-    basis_of(weight name, W) -> (r, r) may keep bases between runs (formats/experts.py, KeptBases).
+    basis_of(weight name, W) -> (r, r) is one of BASES, or keeps bases between runs (formats/experts.py,
+    KeptBases).
     """
     model.requires_grad_(False)
     for name, linear in progress(linears(model, names)):

@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 import adapt
+import es
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append,
                     bar, beside_the_scripts, command_line, flag, gains, kept_or_answered, load_adapter,
                     machine, mean_and_error, open_model, parse_flags, peak_memory, pick_device, report,
@@ -31,13 +32,12 @@ from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, a
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
-from rl import Learner, Settings, accuracy, train_expert
+from rl import Learner, Settings, accuracy, imitate, reinforce, train_expert
 from tasks import get_task, sandbox
-from tasks.dispatch import dispatch_task
+from tasks.dispatch import N_EXAMPLES, dispatch_task
 
-EVAL_EVERY = 4  # steps between validations
+EVAL_EVERY = 8  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
-N_EXAMPLES = 12  # requests that an expert carries, by which dispatch knows what it is for
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
          "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
          "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}", "warning": "{}"}  # in a step's line
@@ -51,9 +51,14 @@ class Config:
     data: str = flag("", DATA_HELP)
     experts: str = flag("experts", "folder of the experts that dispatch chooses among")
     out: str = flag("", "folder to write to; empty: out/TASK-SEED")
-    adapter: str = flag("svf", "what is learned: svf, or the name of an adapter file of your own")
-    modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3) or all")
-    steps: int = flag(16, "updates of z")
+    adapter: str = flag("svf", "what is learned: svf, lora, or the name of an adapter file of your own")
+    basis: str = flag("svd", "of svf: svd or, to compare with, random or identity (a scale per channel)")
+    rank: int = flag(1, "of lora")
+    alpha: float = flag(32.0, "of lora, whose change is scaled by alpha / rank", (1e-6, 1e6))
+    objective: str = flag("reward", "reward, or sft: next-token loss on the gold answers")
+    learner: str = flag("reinforce", "how z follows the reward: reinforce, or es (evolution strategies)")
+    modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3), qv or all")
+    steps: int = flag(32, "updates of z")
     rollouts: int = flag(64, "sampled answers per step")
     group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
                          "says, 4 or, for dispatch, 1, where all answers of the step are compared")
@@ -62,7 +67,7 @@ class Config:
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
-    n_val: int = flag(128, "problems that choose the best z, the same each time")
+    n_val: int = flag(256, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
     seed: int = flag(0, "of everything random")
     device: str = flag("", DEVICE_HELP)
@@ -80,6 +85,9 @@ def read_config():
     if not config.out:
         name = f"{Path(config.task).stem}-{config.seed}"
         config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
+    for name, adapter in (("basis", "svf"), ("rank", "lora"), ("alpha", "lora")):
+        if config.adapter != adapter and getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"--{name} belongs to --adapter {adapter}, not to {config.adapter}")
     config = replace(config, experts=str(beside_the_scripts(config.experts)))
     print(json.dumps(asdict(config), ensure_ascii=False))
     return config
@@ -183,9 +191,32 @@ def training_task(config):
         raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
     return task
 
-def make_learner(config, task):
+def adapter_options(config):
+    """What the flags say to the adapter's `wrap`."""
+    if config.adapter == "svf":
+        return {"basis": config.basis}
+    if config.adapter == "lora":
+        return {"rank": config.rank, "alpha": config.alpha}
+    return {}
+
+def gradient_of(config):
+    """The function by which z is learned. Raises ValueError for flags that do not go together."""
+    if config.objective == "sft" and config.learner == "reinforce":
+        return imitate
+    if config.objective != "reward":
+        raise ValueError(f"--objective {config.objective} --learner {config.learner} do not go together; "
+                         "choose --objective reward, or sft with --learner reinforce")
+    if config.learner == "reinforce":
+        return reinforce
+    if config.learner != "es" or config.adapter != "svf" or config.rollouts % es.POPULATION:
+        raise ValueError(f"--learner {config.learner}: choose reinforce, or es, which needs --adapter svf "
+                         f"and --rollouts a multiple of {es.POPULATION}")
+    return es.evolve
+
+def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
-    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype, adapter)
+    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype, adapter,
+                                  **adapter_options(config))
     sampling = Sampling(config.temperature)
     if task is None:
         categories = adapt.categories_of(load_experts(Path(config.experts), model))
@@ -197,7 +228,7 @@ def make_learner(config, task):
     settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group or task.group,
                         micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                         eval_every=EVAL_EVERY, patience=PATIENCE)
-    return Learner(model, tokenizer, adapter, task, sampling, settings)
+    return Learner(model, tokenizer, adapter, task, sampling, settings, gradient)
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z; {} is the base model, whose answers are kept between runs."""
@@ -241,8 +272,8 @@ def save_best(run, learner, examples):
     path = run.folder / f"{task.name}.safetensors"
     save_expert(path, run.state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
-        "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task,
-        "examples": examples, "description": task.description, "system": task.system,
+        "basis": run.config.basis, "kind": "dispatch" if run.config.task == "dispatch" else "task",
+        "task": run.config.task, "examples": examples, "description": task.description, "system": task.system,
         "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
         "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command_line()})
     return path
@@ -281,7 +312,8 @@ def main():
     started = time.time()
     config = read_config()
     run = open_run(config)
-    learner = make_learner(config, training_task(config))
+    gradient = gradient_of(config)
+    learner = make_learner(config, training_task(config), gradient)
     run.begin(learner.model)
     train(run, learner)
     examples = [problem.prompt for problem in learner.task.problems("train", N_EXAMPLES, config.seed)]

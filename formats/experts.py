@@ -50,7 +50,7 @@ def save_whole(path, tensors, metadata):
     beside.replace(path)
 
 def save_expert(path, z, metadata):
-    """An expert, {weight name: z}, with the metadata of METADATA and more; it is checked again when loaded."""
+    """An expert, {weight name: z}, with the metadata of METADATA and more; loading checks it again."""
     save_whole(path, z, metadata | {"tensors": len(z)})
 
 def open_expert(path, device="cpu"):
@@ -72,9 +72,13 @@ def metadata_of(path, file):
             raise ValueError(f"{path} is not an expert: its metadata say {key} = {metadata.get(key)!r}")
     if metadata["kind"] not in KINDS:
         raise ValueError(f"{path} is an expert of an unknown kind, {metadata['kind']!r}")
-    if metadata["kind"] == "task" and not all(isinstance(e, str) for e in metadata["examples"] or [None]):
+    if metadata["kind"] == "task" and not are_requests(metadata["examples"]):
         raise ValueError(f"{path} is not an expert: its example requests are {metadata['examples']!r}")
     return metadata
+
+def are_requests(examples):
+    """Whether these can stand for a category: one is shown in the question, the others calibrate it."""
+    return len(examples) > 1 and all(isinstance(example, str) for example in examples)
 
 def check_z(path, z, metadata, model):
     """Raises ValueError for a z that this model cannot compute with, naming what differs."""
@@ -108,6 +112,9 @@ def load_expert(path, model):
     if metadata["adapter"] != "svf":
         raise ValueError(f"{path} was made by the adapter {metadata['adapter']}; only experts of svf can be "
                          "mixed")
+    if metadata.get("basis", "svd") != "svd":
+        raise ValueError(f"{path} was learned in the basis {metadata['basis']!r}; experts are mixed in that "
+                         "of the singular vectors")
     check_z(path, z, metadata, model)
     return z, metadata
 

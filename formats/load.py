@@ -38,7 +38,7 @@ def open_checkpoint(path):
         raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
 
 class Fingerprint:
-    """Tells one base model from another: SHA-256 over its shape and 64 evenly spaced numbers of each tensor."""
+    """Tells one base model from another: SHA-256 over its shape and 64 evenly spaced numbers of a tensor."""
 
     def __init__(self, args):
         rope_scaling = args.rope_scaling and tuple(map(float, args.rope_scaling))

@@ -118,6 +118,11 @@ class Tokenizer:
             raise ValueError("this tokenizer has no chat format known here (Llama-3, ChatML, Mistral)")
         return self.vocabulary.render(pieces)
 
+    def end_of_turn(self):
+        """The id with which the model's chat format ends an answer."""
+        ids = self.chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+        return [i for i in ids if i in self.stop_ids][-1]
+
 # -- chat formats: messages -> [(is special, text), …], up to where the model goes on -----------------------
 
 def llama3_pieces(messages, prefill):

@@ -1,7 +1,7 @@
 """The question that both dispatchers ask: which expert does a request need? (Section 3.2, A and B.)
 
-One example request per category, then the request. The answer is the likeliest category name (adapt.py), so
-options come from the experts at hand and every answer is readable. "other" is the base model.
+One example request per category, then the request. The answer is the likeliest category name (adapt.py),
+so options come from the experts at hand and every answer is readable. "other" is the base model.
 """
 import math
 import random
@@ -12,28 +12,30 @@ from tasks.everyday import EVERYDAY
 from tasks.grading import score_options
 from tasks.interface import Problem, Task
 
-CONTENT_FREE = ("N/A", "", "Hello.")  # requests that say nothing, for calibration
+N_EXAMPLES = 13  # requests of a category: the first is shown in the question, the others calibrate
 
 @dataclass(frozen=True)
 class Category:
     name: str
-    example: str  # a request
+    examples: list[str]  # requests, at least two
     task: str  # where its requests come from: the name of a task, or a jsonl file
-
-OTHER = Category("other", "Write a short poem about the sea.", "other")
 
 def requests(task_name, split, n, seed, data=""):
     """n prompts of a task, or everyday requests for "other"; none of a task that lacks the split."""
-    if task_name == OTHER.task:
+    if task_name == "other":
         problems = EVERYDAY.problems(split, n, seed)
     else:
         task = get_task(task_name, data)
         problems = task.problems(split, n, seed) if split in task.splits else []
     return [problem.prompt for problem in problems]
 
+def other():
+    """The category of the base model: everyday requests."""
+    return Category("other", requests("other", "train", N_EXAMPLES, seed=0), "other")
+
 def dispatch_problem(categories, request, gold=""):
     """What both dispatchers are asked: one example request per category, then the request."""
-    shown = [f"Request: {category.example}\nAnswer: {category.name}\n\n" for category in categories]
+    shown = [f"Request: {category.examples[0]}\nAnswer: {category.name}\n\n" for category in categories]
     names = tuple(category.name for category in categories)
     return Problem("".join(shown) + f"Request: {request}", "Answer:", gold, names)
 

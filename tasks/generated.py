@@ -51,7 +51,7 @@ class Generator:
         return tuple(split for split, part in PART_OF.items() if part in self.templates)
 
     def problems(self, split, n, seed):
-        """n distinct problems. Raises ValueError if the split is unknown or has fewer, or for more than MOST."""
+        """n distinct problems. Raises ValueError if the split is unknown or has fewer, or beyond MOST."""
         if n > MOST:
             raise ValueError(f"{n} problems of {self.task_name} are too many; ask for {MOST} or fewer")
         rng = random_for(self.task_name, self.splits, split, seed)

@@ -111,7 +111,8 @@ def score_options(problems, texts):
 MARKUP = re.compile(r"\\(?:boxed|text(?:bf|rm)?|mathrm)|[*_`${}]|</?answer>")
 # a letter on its own; a small one needs brackets, since "a" is a word
 LETTER = r"(?:[(\[](?P<bracketed>[A-Ea-e1-5])[)\]]|(?P<bare>[A-E1-5])(?![\w'’]))"
-SAYS_SO = r"(?:answer|option|choice|choose|pick|select)(?:\s+(?:is|would be))?\s*:?\s*(?:option\s+|choice\s+)?"
+SAYS_SO = (r"(?:answer|option|choice|choose|pick|select)(?:\s+(?:is|would be))?\s*:?\s*"
+           r"(?:option\s+|choice\s+)?")
 
 def chosen_letter(text):
     """The letter that an answer chooses, or None: behind the last "answer is", "option" or the like; else the

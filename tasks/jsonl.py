@@ -8,7 +8,9 @@ Other keys of a row are left alone. It is graded as an option if it has options,
 one, else as a text. A hash of the question says which split it is in, so a file of enough rows keeps its
 splits as it grows.
 """
+import codecs
 import json
+import math
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from tasks.interface import Problem, Rows, Task
 
 OWN_ROW = '{"question": "…", "answer": "…"} and, if you like, "options": ["…", …], "system", "prefill"'
 SYSTEM, PREFILL = "Answer the question.", "Answer:"  # where a row says nothing else
+LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for a large one
+LONGEST = 20_000  # characters of a text; more than any context here holds
 FEWEST = {"train": 20, "val": 10, "test": 10}  # rows that training needs in each split
 
 def read_problems(path, problem_of, row_looks_like):
@@ -25,8 +29,13 @@ def read_problems(path, problem_of, row_looks_like):
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; name a jsonl file in which a row is {row_looks_like}")
+    written = path.read_bytes()
+    if written.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"{path} is UTF-16 text; save it as UTF-8")
+    if written.startswith(LFS_POINTER):
+        raise ValueError(f"{path} is a Git LFS pointer; fetch the real file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = written.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
     problems = []
@@ -35,7 +44,8 @@ def read_problems(path, problem_of, row_looks_like):
             continue
         try:
             problems.append(problem_of(json.loads(line)))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, RecursionError,
+                MemoryError) as error:
             raise ValueError(
                 f"{path} line {number} cannot be read ({error!r}); a row is {row_looks_like}") from error
     return problems
@@ -46,9 +56,13 @@ def text_of(row, key, default=None):
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{key} is {value}")
         value = f"{value:.10g}"
     if not isinstance(value, str):
         raise ValueError(f"{key} is {value!r}, not a text")
+    if len(value) > LONGEST:
+        raise ValueError(f"{key} has {len(value)} characters; {LONGEST} are the most")
     return value
 
 def own_problem(row):

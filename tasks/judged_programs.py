@@ -63,7 +63,8 @@ def judge_of(check):
 def score_judged_programs(problems, texts):
     """Each answer is +1 if the set's own check passes on what its program returns."""
     checks = {problem.prompt: problem.check for problem in problems}
-    recorders = {prompt: judge_of(check) + CALLS.format(entry=check.entry) for prompt, check in checks.items()}
+    recorders = {prompt: judge_of(check) + CALLS.format(entry=check.entry)
+                 for prompt, check in checks.items()}
     calls = results_of(recorders, "calls")
     accused = {}
     for i, (problem, text) in enumerate(zip(problems, texts)):

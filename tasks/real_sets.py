@@ -5,8 +5,10 @@ Training sets are shuffled once and halved into train and validation, as in the 
 the authors' own split); no test row is seen before the test.
 """
 import ast
+import math
 import random
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,10 @@ def gsm8k_problem(row):
     return Problem(row["question"], gold=f"{gold:.10g}")
 
 def mawps_problem(row):
-    return Problem(row["question"], MATH_TASK.prefill, f"{float(row['answer']):.10g}")
+    gold = float(row["answer"])
+    if not math.isfinite(gold):
+        raise ValueError(f"answer is {gold}")
+    return Problem(row["question"], MATH_TASK.prefill, f"{gold:.10g}")
 
 def arc_problem(row):
     labels, texts = row["choices"]["label"], row["choices"]["text"]
@@ -32,6 +37,12 @@ def arc_problem(row):
     choices = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, texts, strict=True))
     gold = letters[labels.index(row["answerKey"])]
     return Problem(f"{row['question']}\n{choices}", "Answer: (", gold, tuple(letters))
+
+def check_python(source):
+    """Raises SyntaxError for text that is no program."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some references of the sets have escapes that are none
+        ast.parse(source)
 
 def mbpp_problem(row):
     """MBPP+: the calls are those of its asserts; what they should return, the reference says."""
@@ -50,10 +61,13 @@ def mbpp_problem(row):
     # the calls stay source text, run in the child: as JSON, a tuple among the arguments would be a list
     after = f"\ndef seen():\n    return [{', '.join(calls)}]\n"
     reference = row["canonical_solution"]
+    check_python(reference)
     return Problem(row["prompt"].replace('"""', "").strip(), "```python\n", reference,
                    check=ProgramCheck("seen", [[]], None, reference, after, float(row["atol"])))
 
 def humaneval_problem(row):
+    check_python(row["prompt"] + row["canonical_solution"])
+    check_python(row["test"])
     check = JudgedCheck(row["entry_point"], row["prompt"] + row["canonical_solution"], row["test"])
     return Problem(f"Complete this Python function.\n\n{row['prompt']}", f"```python\n{row['prompt']}",
                    row["canonical_solution"], check=check)
@@ -92,8 +106,10 @@ class Answered:
     score: Callable
     stop: str = ""
     runs_programs: bool = False
+    instruction: str = ""
 
-AS_MATH = Answered(MATH_TASK.system, MATH_TASK.prefill, MATH_TASK.max_new_tokens, score_numbers)
+AS_MATH = Answered(MATH_TASK.system, MATH_TASK.prefill, MATH_TASK.max_new_tokens, score_numbers,
+                   instruction=MATH_TASK.instruction)
 IN_STEPS = Answered("Solve the problem step by step. End with the answer.", "", 256, score_numbers)
 BY_PROGRAM = Answered("Write Python code.", "```python\n", 256, score_programs, "```", runs_programs=True)
 BY_JUDGED_PROGRAM = replace(BY_PROGRAM, score=score_judged_programs)

@@ -8,8 +8,7 @@ from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, Search, calib
 from formats.experts import Experts, load_experts, save_expert
 from rl import rollout
 from svf import using, wrapped
-from tasks import get_task
-from tasks.dispatch import CONTENT_FREE, Category
+from tasks.dispatch import Category, requests
 from tasks.interface import Problem, Task
 
 def quadratic(optimum):
@@ -80,7 +79,7 @@ def experts(tiny, tmp_path):
     model, _ = tiny
     for seed, (name, kind) in enumerate([("math", "task"), ("code", "task"), ("dispatch", "dispatch")]):
         save_expert(tmp_path / f"{name}.safetensors", random_z(model, seed), expert_metadata(
-            model, kind=kind, task=name, examples=[f"do {name}"], system=f"You do {name}.",
+            model, kind=kind, task=name, examples=[f"do {name}", f"do it, {name}"], system=f"You do {name}.",
             prefill=f"{name}:"))
     return load_experts(tmp_path, model)
 
@@ -156,20 +155,19 @@ def test_categories_are_the_experts_at_hand_by_name_then_other_and_must_begin_di
 def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(real):
     model, tokenizer = real
     z_c = random_z(model, size=0.3)
-    examples = {name: get_task(name).problems("train", 1, 0)[0].prompt for name in ("math", "code")}
-    metadata = {name: {"example": example, "task": name} for name, example in examples.items()}
+    metadata = {name: {"examples": requests(name, "train", 3, 0), "task": name} for name in ("math", "code")}
     adaptive = AdaptiveModel(model, tokenizer, Experts({"math": {}, "code": {}}, metadata=metadata))
-    requests = [p.prompt for p in get_task("math").problems("val", 3, 0)]
-    chosen = dispatch(adaptive, requests, z_c, batch_size=2)
+    asked = requests("math", "val", 3, 0)
+    chosen = dispatch(adaptive, asked, z_c, batch_size=2)
     assert all(m.z is None for m in wrapped(model).values())
     categories = categories_of(adaptive.experts)
     tokens = {category.name: tokenizer.encode(" " + category.name)[0] for category in categories}
     bias = calibrated_bias(model, tokenizer, categories)
-    for request, mixture in zip(requests, chosen):
+    for request, mixture in zip(asked, chosen):
         with using(model, z_c):
             logits = model(torch.tensor([dispatch_ids(tokenizer, categories, request)]))[0, -1]
         assert mixture == {max(tokens, key=lambda name: (logits + bias)[tokens[name]].item()): 1.0}
-    assert chosen != dispatch(adaptive, requests, {})  # z_c had its say
+    assert chosen != dispatch(adaptive, asked, {})  # z_c had its say
 
 def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(experts):
     metadata = experts.metadata
@@ -179,19 +177,19 @@ def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(ex
     for mixture in ({"other": 1.0}, {"math": 0.5, "code": 0.5}):
         assert dressed(PROBLEMS[0], mixture, metadata) is PROBLEMS[0]
 
-def test_calibration_takes_the_models_leaning_out(real):
-    """After requests that say nothing, every option's mean log-probability and its bias cancel."""
+def test_calibration_sends_the_examples_out_in_equal_shares(real):
+    """Mean probability of each category over the example requests, as many of each category: 1 / K."""
     model, tokenizer = real
-    categories = [Category(name, get_task(name).problems("train", 1, 0)[0].prompt, name)
-                  for name in ("code", "math")]
-    categories.append(Category("other", "Sing.", "other"))
+    categories = [Category(name, requests(name, "train", 5, 0), name) for name in ("code", "math")]
+    categories.append(Category("other", ["Sing.", "Dance.", "Tell me a joke."], "other"))
     bias = calibrated_bias(model, tokenizer, categories)
     assert bias.isfinite().sum() == 3 and not bias.isnan().any()
+    asked = [request for category in categories for request in category.examples[1:3]]
+    logits = torch.stack([model(torch.tensor([dispatch_ids(tokenizer, categories, request)]))[0, -1]
+                          for request in asked])
+    shares = (logits + bias).softmax(dim=-1).mean(dim=0)
     for category in categories:
-        token = tokenizer.encode(" " + category.name)[0]
-        logp = [model(torch.tensor([dispatch_ids(tokenizer, categories, text)]))[0, -1].log_softmax(-1)[token]
-                for text in CONTENT_FREE]
-        assert abs(sum(logp) / len(logp) + bias[token]) < 1e-3
+        assert shares[tokenizer.encode(" " + category.name)[0]] == pytest.approx(1 / 3, abs=1e-3)
 
 def test_an_empty_folder_says_how_to_train(tiny, tmp_path):
     with pytest.raises(FileNotFoundError, match="python train.py"):

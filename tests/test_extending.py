@@ -12,7 +12,7 @@ from conftest import random_z
 from examples import channels
 from formats.experts import Experts
 from model import Sampling
-from rl import Learner, Settings, train_expert
+from rl import Learner, Settings, reinforce, train_expert
 from svf import MODULES
 from formats.load import load
 from tasks import cousins_of, get_task
@@ -37,7 +37,7 @@ def test_a_family_without_a_cousin_is_a_task_and_a_category(calendar):
         problems = task.problems(split, 30, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * 30
     assert cousins_of(["calendar", "math"]) == ["math_hard"]
-    categories = [Category(name, "e", name) for name in ("calendar", "math", "other")]
+    categories = [Category(name, ["e", "f"], name) for name in ("calendar", "math", "other")]
     golds = [p.gold for p in dispatch_task(categories).problems("train", 30, 0)]
     assert golds.count("calendar") == 10
 
@@ -87,6 +87,6 @@ def test_reinforce_trains_an_adapter_that_it_does_not_know(scaled):
     task = Task("toy", "", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
     settings = Settings(steps=25, rollouts=64, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
                         eval_every=100, patience=100)
-    learner = Learner(*scaled, channels, task, Sampling(1.0), settings)
+    learner = Learner(*scaled, channels, task, Sampling(1.0), settings, reinforce)
     right = [metrics.get("right") for metrics in train_expert(learner, {}, lambda z: 0.5)]
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2

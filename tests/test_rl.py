@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from conftest import random_z
 
+import es
 import svf
 from model import Sampling
-from rl import (Answer, Learner, Settings, accumulate_gradient, answer_logprobs, leave_one_out, policy_loss,
-                rollout, train_expert, warning_of)
+from rl import (Answer, Learner, Settings, accumulate_gradient, answer_logprobs, chat_ids, imitate,
+                leave_one_out, policy_loss, reinforce, rollout, train_expert, warning_of)
 from svf import start, using, wrapped
 from tasks.interface import Problem, Task
 
@@ -121,9 +122,9 @@ def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
     assert all(a.r == -1 for a in batch if not a.finished)
     assert all(len(a.ids) == len(a.logprobs) for a in batch)
 
-def learner(tiny, **changes):
+def learner(tiny, gradient=reinforce, **changes):
     """Answers of one token, which always count as finished."""
-    return Learner(*tiny, svf, toy_task(1), Sampling(1.0), settings(**changes))
+    return Learner(*tiny, svf, toy_task(1), Sampling(1.0), settings(**changes), gradient)
 
 def validate(z):
     return 0.5
@@ -131,6 +132,32 @@ def validate(z):
 def test_reinforce_raises_the_reward_of_a_toy_task(tiny):
     right = [metrics.get("right") for metrics in train_expert(learner(tiny), {}, validate)]
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
+
+def test_evolution_strategies_raise_it_too(tiny):
+    learns = learner(tiny, es.evolve, steps=60, rollouts=64)
+    right = [metrics.get("right") for metrics in train_expert(learns, {}, validate)]
+    assert sum(right[-10:]) / 10 > sum(right[1:11]) / 10 + 0.1
+
+def test_the_gradient_of_sft_is_that_of_next_token_loss_on_the_gold_answers(tiny):
+    model, tokenizer = tiny
+    gold = [Problem("2 + 2?", gold="4"), Problem("Say it.", "It:", gold="good day")]
+    task = Task("toy", "", "", "", 8, lambda split, n, seed: gold, None)
+    z = {name: v.requires_grad_() for name, v in random_z(model).items()}
+    imitate(Learner(model, tokenizer, svf, task, Sampling(0.7), settings(rollouts=2), imitate), z, 1, None)
+    ours = torch.cat([v.grad for v in z.values()])
+    loss = 0.0
+    for v in z.values():
+        v.grad = None
+    with using(model, z):
+        for problem in gold:
+            prompt = chat_ids(tokenizer, task, problem)
+            ids = [*tokenizer.encode(f" {problem.gold}"), tokenizer.end_of_turn()]
+            assert ids[-1] in tokenizer.stop_ids
+            logits = model(torch.tensor([prompt + ids]))[0, len(prompt) - 1:-1]
+            loss += F.cross_entropy(logits, torch.tensor(ids), reduction="sum") / 2
+        loss.backward()
+    wanted = torch.cat([v.grad for v in z.values()])
+    assert (ours - wanted).norm() / wanted.norm() < 1e-4
 
 def test_going_on_from_a_saved_state_ends_bit_for_bit_the_same(tiny, tmp_path):
     whole, stopped = {}, {}

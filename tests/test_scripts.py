@@ -50,12 +50,21 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--dtype", "float16"], "--dtype float16"),
     ("train.py", ["--modules", "none"], "--modules none"),
     ("train.py", ["--resume"], "nothing to resume"),
-    ("train.py", ["--temperature", "0"], "--temperature must be above 0"),
+    ("train.py", ["--temperature", "0"], "--temperature must be between 0.01 and 10, not 0"),
     ("train.py", ["--rollouts", "63"], "--group 4 must divide --rollouts 63"),
     ("train.py", ["--adapter", "nobody"], "there is no nobody.py"),
     ("train.py", ["--adapter", "common"], "has no function wrap"),
     ("train.py", ["--task", "own.jsonl"], "own.jsonl does not exist; name a jsonl file"),
-    ("train.py", ["--steps", "0"], "--steps must be at least 1"),
+    ("train.py", ["--steps", "0"], "--steps must be between 1 and 1e+06, not 0"),
+    ("train.py", ["--lr", "nan"], "--lr must be between 1e-09 and 1, not nan"),
+    ("train.py", ["--kl", "inf"], "--kl must be between 0 and 10, not inf"),
+    ("train.py", ["--rollouts", "1" + "0" * 30], "--rollouts must be between 1 and 1e+06"),
+    ("train.py", ["--rank", "4"], "--rank belongs to --adapter lora"),
+    ("train.py", ["--objective", "sft", "--learner", "es"], "do not go together"),
+    ("train.py", ["--learner", "es", "--adapter", "lora"], "needs --adapter svf"),
+    ("train.py", ["--basis", "wavelet"], "--basis wavelet is not known"),
+    ("sample.py", ["-5+3=?"], "a prompt that begins with a dash goes behind --"),
+    ("sample.py", [""], "the prompt is empty"),
     ("train.py", ["--task", "math_hard"], "--task math_hard is only for evaluation"),
     ("sample.py", ["--adapt", "cem", "--task", "x.jsonl"], "x.jsonl does not exist; name a jsonl file"),
     ("sample.py", ["--adapt", "prompt", "--expert", "math"], "--expert answers alone"),
@@ -142,7 +151,7 @@ def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, silence, tmp_path):
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said
-    assert {"state", "config", "logged"} == torch.load(state, weights_only=True).keys()
+    assert {"state", "config", "logged", "fingerprint"} == torch.load(state, weights_only=True).keys()
     assert run("train.py", *train_flags(tiny_folder, silence, tmp_path / "run"), "--resume").returncode == 0
 
 def sample_flags(tiny_folder, folder):

@@ -6,7 +6,7 @@ from torch import nn
 
 from formats.experts import load_expert, save_expert, save_whole
 from formats.load import load
-from svf import MODULES, decompose, mix, start, using, wrap, wrapped
+from svf import BASES, MODULES, decompose, mix, start, using, wrap, wrapped
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
 
@@ -46,6 +46,27 @@ def test_the_gradient_is_autograds_through_the_dense_form(shape, bias):
     (x64 @ (U @ torch.diag(S * z64) @ Vt).T).backward(g.double())
     assert (z.grad - z64.grad).norm() / z64.grad.norm() < 1e-5
     assert (x.grad - x64.grad).norm() / x64.grad.norm() < 1e-5
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("basis", BASES)
+def test_in_any_basis_the_gradient_is_autograds_through_the_dense_form(basis, shape):
+    """W' = W + B diag(z − 1) Bᵀ W on the smaller side; identity is a scale for each channel."""
+    torch.manual_seed(0)
+    model = wrap(nn.ModuleDict({"w1": nn.Linear(shape[1], shape[0])}), ("w1",), basis_of=BASES[basis])
+    W, B = model["w1"].linear.weight, model["w1"].basis
+    r, wide = min(shape), shape[0] <= shape[1]
+    assert (B.T @ B - torch.eye(r)).abs().max() < 1e-5
+    z = (1 + 0.2 * torch.randn(r)).requires_grad_()
+    x, g = torch.randn(3, 5, shape[1]), torch.randn(3, 5, shape[0])
+    with using(model, {"w1": z}):
+        model["w1"](x).backward(g)
+    again = z.detach().clone().requires_grad_()
+    change = B @ torch.diag(again - 1) @ B.T
+    dense = W + (change @ W if wide else W @ change)
+    if basis == "identity":
+        torch.testing.assert_close(dense, again[:, None] * W if wide else W * again)
+    (x @ dense.T).backward(g)
+    assert (z.grad - again.grad).norm() / again.grad.norm() < 1e-4
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_basis_is_the_singular_vectors_by_descending_sigma(shape):
@@ -100,7 +121,7 @@ def test_a_z_for_an_unknown_weight_is_an_error(tiny):
 
 def test_modules_choose_what_is_wrapped_and_a_cast_model_is_refused(tiny_folder):
     count = {name: len(wrapped(wrap(load(tiny_folder, "cpu")[0], MODULES[name]))) for name in MODULES}
-    assert count == {"attn": 8, "mlp": 6, "all": 14}
+    assert count == {"attn": 8, "mlp": 6, "all": 14, "qv": 4}
     with pytest.raises(ValueError, match="wrap the model, then cast"):
         wrap(load(tiny_folder, "cpu")[0].to(torch.bfloat16), MODULES["all"])
 

@@ -9,7 +9,7 @@ from tasks import cousins_of, family_tasks, get_task
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
 from tasks.grading import (chosen_letter, chosen_option, concluded_number, mentioned_options, mentions_gold,
-                           numbers)
+                           numbers, program_of)
 from tasks.interface import Problem
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD
@@ -21,7 +21,14 @@ TEMPLATES = {"math": (MATH, MATH_HARD), "code": (CODE, CODE_HARD), "reasoning": 
 
 @pytest.mark.parametrize("text, value", [
     ("so it is 2,125.", 2125), ("-10", -10), ("it costs $18.00", 18), ("20-10 = 10", 10), ("(3)-4", 4),
-    ("1,2,3", 3), ("1,234,567 cats", 1234567), ("-$5", -5), ("x = 3.5.", 3.5), ("none", None), ("", None)])
+    ("1,2,3", 3), ("1,234,567 cats", 1234567), ("-$5", -5), ("x = 3.5.", 3.5), ("none", None), ("", None),
+    ("\\boxed{9{,}500}", 9500), ("9,\\!500", 9500), (".5", 0.5), ("1/2", 0.5), ("-1/2", -0.5),
+    ("1 1/2", 1.5),
+    ("\\frac{1}{2}", 0.5), ("2½", 2.5), ("12/4", 4), ("12 / 4 = 3", 3), ("3/4/2020", 2020), ("1/0", 0),
+    ("\u221210", -10), ("3\u20135", 5), ("1 000", 1000), ("1\u00a0000\u202f000", 1000000), ("1'000", 1000),
+    ("10 120 people", 10120), ("room 12 345", 12345), ("3.2 million", 3.2e6), ("2e3", 2000), ("\u20ac5", 5),
+    ("1.5 \u00d7 10^3", 1500), ("6 \\times 10^{-2}", 0.06), ("2 * 10^2 = 200", 200), ("5 x 10 = 50", 50),
+    ("50%", 50), ("7 days", 7)])
 def test_the_last_number_of_a_text(text, value):
     assert numbers(text)[-1:] == ([] if value is None else [value])
 
@@ -32,7 +39,7 @@ def test_the_last_number_of_a_text(text, value):
     ("5 - 3 = 2, and 2 + 4 = 6", 6), ("5 cakes * 3 eggs = 15 eggs * 24 hours = 360", 360),
     ("= $1,200 for 5", 1200), ("so it is #### 15", 15), ("\\boxed{15} for 5 cakes", 15),
     ("3 * 5 = 15 eggs, in 20 minutes", 15), ("The answer is 15, not 16.", 15),
-    ("3 eggs and 5 cakes", 5), ("I do not know", None)])
+    ("3 eggs and 5 cakes", 5), ("I do not know", None), ("fifteen eggs", 15), ("fifteen, not 16", 16)])
 def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
     question = "A cook uses 3 eggs for one cake. How many eggs does the cook use for 5 cakes?"
     assert concluded_number(question, text) == verdict
@@ -47,9 +54,22 @@ def test_the_option_an_answer_concludes_with_is_what_a_person_would_read(text, v
 @pytest.mark.parametrize("text, letter", [
     ("the answer is (B)", "B"), ("B) a dog", "B"), ("(C)", "C"), ("The answer is: 3.", "C"),
     ("A dog barks", "A"), ("The answer is a chemical reaction", None), ("the answer is (b)", "B"),
-    ("I think so", None), ("", None), ("the answer is (A). No: the answer is (D)", "D")])
+    ("I think so", None), ("", None), ("the answer is (A). No: the answer is (D)", "D"),
+    ("The answer is **B**.", "B"), ("The Answer is B", "B"), ("Answer is B", "B"), ("Answer: B", "B"),
+    ("**B**", "B"), ("[C]", "C"), ("$B$", "B"), ("\\boxed{\\text{D}}", "D"), ("<answer>E</answer>", "E"),
+    ("Option C is correct", "C"), ("The correct answer is option B.", "B"), ("I choose B", "B"),
+    ("The correct choice is (d)", "D"), ("(B) because (A) is wrong", "B"), ("Plants need light.\n\nB", "B"),
+    ("A's", None), ("The answer is Dogs", None), ("a) a dog", None)])
 def test_the_letter_an_answer_chooses(text, letter):
     assert chosen_letter(text) == letter
+
+@pytest.mark.parametrize("prefill, text, program", [
+    ("```python\n", "x = 1\n```\nDone.", "x = 1\n"), ("```python\n", "```python\nx = 1\n```", "x = 1\n"),
+    ("```python\n", "Here it is:\n```python\nx = 1\n```", "x = 1\n"), ("```python\n", "x = 1", "x = 1"),
+    ("```python\ndef f():", " return 1\n```", "def f(): return 1\n"),
+    ("```python\ndef f():", "```python\ndef f(): return 1\n```", "def f(): return 1\n")])
+def test_a_program_is_the_answers_own_fenced_block_or_what_the_prefill_opened(prefill, text, program):
+    assert program_of(Problem("", prefill), text) == program
 
 def test_options_are_whole_words():
     assert mentioned_options(("Ann", "Anna"), "ann, no: ANNA.") == ["ann", "anna"]
@@ -135,7 +155,7 @@ def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
     assert mentions_gold(Problem("", gold="A"), "a dog") is None
 
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
-    categories = [Category(name, "e", name) for name in ("code", "math", "reasoning", "other")]
+    categories = [Category(name, ["e", "f"], name) for name in ("code", "math", "reasoning", "other")]
     train = dispatch_task(categories).problems("train", 400, 0)
     assert collections.Counter(p.gold for p in train) == {
                                name: 100 for name in ("code", "math", "reasoning", "other")}
@@ -222,10 +242,23 @@ def test_few_rows_are_examples_and_a_bom_crlf_and_blank_lines_are_read(tmp_path)
     task = get_task(str(path))
     assert task.splits == ("val",) and len(task.problems("val", 9, 0)) == 2
 
+@pytest.mark.parametrize("written, named", [
+    ('{"question": "A?", "answer": "b"}'.encode("utf-16"), "is UTF-16"), (b"\xff\xfe\xfd", "UTF"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n", "is a Git LFS pointer"),
+    ('{"question": "A?", "answer": "b\xfc"}'.encode("latin-1"), "is not UTF-8")])
+def test_a_file_of_another_encoding_is_named_with_what_it_is(tmp_path, written, named):
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(written)
+    with pytest.raises(ValueError, match=named):
+        get_task(str(path))
+
 @pytest.mark.parametrize("row, named", [
     ('{"question": "A?"}', "answer is None"), ('{"question": "A?", "answer": ""}', "must not be empty"),
     ('{"question": "A?", "answer": "b", "options": ["c"]}', "not among the options"),
     ('{"question": "A?", "answer": ["b"]}', "answer is"), ('["A?", "b"]', "no JSON object"),
+    ('{"question": "A?", "answer": NaN}', "answer is nan"), ('{"question": "A?", "answer": 1e999}', "inf"),
+    ('{"question": null, "answer": "b"}', "question is None"), ("[" * 20000, "RecursionError"),
+    ('{"question": "' + "x" * 10 ** 6 + '", "answer": "b"}', "characters; 20000 are the most"),
     ("{", "JSONDecodeError")])
 def test_a_bad_row_of_ones_own_is_named_with_its_line(tmp_path, row, named):
     path = tmp_path / "own.jsonl"

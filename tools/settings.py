@@ -14,7 +14,7 @@ import svf  # noqa: E402
 from common import answer_with_adapter, append, lenient_accuracy, machine, open_model  # noqa: E402
 from formats.default_model import DEFAULT_MODEL  # noqa: E402
 from model import Sampling  # noqa: E402
-from rl import Learner, Settings, accuracy, train_expert  # noqa: E402
+from rl import Learner, Settings, accuracy, reinforce, train_expert  # noqa: E402
 from tasks import cousins_of, get_task  # noqa: E402
 
 N, SEED = 192, 99  # validation problems of each kind
@@ -48,7 +48,7 @@ def main():
     model, tokenizer = open_model(DEFAULT_MODEL, "all", "", "")
     task = get_task(name)
     kinds = {kind: get_task(kind).problems("val", N, SEED) for kind in [name, *cousins_of([name])]}
-    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), USUAL)
+    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), USUAL, reinforce)
     validated(learner, {}, {"task": name, "settings": None, "n": N, "machine": machine(model)}, kinds)
     for text in texts:
         learner.settings = settings_of(text)

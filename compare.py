@@ -1,0 +1,204 @@
+"""SVF against LoRA, other bases, supervised learning and evolution strategies: one loop, one budget.
+
+Every method learns `math` by the same rollouts, steps, seeds, clipping and schedule; only what is learned,
+and how, differs. Each has a learning rate of its own, chosen on validation over a grid of factors of √10 that
+grows until the best rate is not at its edge (seed 0). At that rate it runs with three seeds, and only these
+runs see test problems. A run is a line of the log, and a run that stands there is not done again, so the
+comparison can be interrupted and started again at will.
+
+    python compare.py                       # all of it: hours on two cores
+    python compare.py --only "svf;lora 1"   # some methods, in this process
+"""
+import math
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import lora
+import svf
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append, flag, gains,
+                    hits, machine, mean_and_error, open_log, open_model, parse_flags, peak_memory, run_main,
+                    templates_of)
+from es import evolve
+from formats.default_model import DEFAULT_MODEL
+from model import Sampling
+from plot import read_log, rows_of
+from rl import Learner, Settings, accuracy, imitate, reinforce, train_expert
+from tasks import get_task
+
+@dataclass(frozen=True)
+class Method:
+    rate: float  # about where the best learning rate is expected; the grid begins around it
+    adapter: ModuleType = svf
+    modules: str = "all"
+    options: tuple = ()  # (name, value) of what the adapter's `wrap` takes
+    gradient: Callable = reinforce
+
+METHODS = {
+    "svf": Method(4e-3),
+    "svf attn": Method(4e-3, modules="attn"),
+    "svf mlp": Method(4e-3, modules="mlp"),
+    "svf, random basis": Method(4e-3, options=(("basis", "random"),)),
+    "svf, identity basis": Method(4e-3, options=(("basis", "identity"),)),
+    "lora 1": Method(1e-3, lora, options=(("rank", 1),)),
+    "lora 16": Method(1e-3, lora, options=(("rank", 16),)),
+    "lora 16 qv": Method(2e-3, lora, "qv", (("rank", 16),)),  # the paper's; its rates are 2e-4 to 5e-2
+    "svf by sft": Method(4e-3, gradient=imitate),
+    "lora 1 by sft": Method(1e-3, lora, options=(("rank", 1),), gradient=imitate),
+    "svf by es": Method(4e-3, gradient=evolve)}
+TASK, FORGOTTEN = "math", ("code", "reasoning")
+SEEDS = (0, 1, 2)
+N_VAL, N_TEST, N_FORGOTTEN = 192, 256, 128
+
+@dataclass
+class Config:
+    only: str = flag("", "of the methods, with ; between: " + "; ".join(METHODS))
+    steps: int = flag(16, "updates of a run")
+    rollouts: int = flag(64, "answers per step")
+    rates: int = flag(4, "learning rates of the first grid")
+    out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
+    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    device: str = flag("", DEVICE_HELP)
+    dtype: str = flag("", DTYPE_HELP)
+
+def read_config():
+    config = parse_flags(Config, __doc__)
+    for name in config.only.split(";"):
+        if name and name not in METHODS:
+            raise ValueError(f"--only {name} is no method; there are {'; '.join(METHODS)}")
+    return config
+
+# -- a run ---------------------------------------------------------------------------------------------------
+
+def no_validation(z):
+    return 0.0  # the last z counts: nothing is chosen during training
+
+@dataclass
+class Comparison:
+    """One method, its model open, and the log of what it has done."""
+    config: Config
+    name: str
+    learner: Learner
+
+    @property
+    def method(self):
+        return METHODS[self.name]
+
+    def done(self, stage):
+        """The method's records of a stage, grid or final."""
+        if not Path(self.config.out).exists():
+            return []
+        return rows_of(read_log(Path(self.config.out)), method=self.name, stage=stage)
+
+    def train(self, rate, seed):
+        """(what was learned, what there is to say of it); ({}, …) where the run collapsed to no number."""
+        self.learner.settings = Settings(
+            steps=self.config.steps, rollouts=self.config.rollouts, group=4, micro_batch=16, lr=rate, lam=0.0,
+            seed=seed, eval_every=10 ** 6, patience=1)
+        state, right = {}, []
+        started = time.time()
+        record = {"method": self.name, "lr": rate, "seed": seed, "steps": self.config.steps}
+        try:
+            for metrics in train_expert(self.learner, state, no_validation):
+                right.append(metrics.get("right"))
+        except ValueError as error:  # a z that is not finite, or too near 0
+            return None, record | {"collapsed": str(error), "right": right}
+        record |= {"right": right, "seconds_a_step": (time.time() - started) / self.config.steps,
+                   "parameters": sum(v.numel() for v in state["z"].values())}
+        return state["z"], record
+
+    def answers(self, z, task_name, split, n):
+        task = get_task(task_name)
+        self.learner.task = task
+        problems = task.problems(split, n, TEST_SEED)
+        answers = answer_with_adapter(self.learner, z, problems, f"{self.name}: {task_name} {split}")
+        self.learner.task = get_task(TASK)
+        return problems, answers
+
+    def log(self, record):
+        model = self.learner.model
+        append(self.config.out, record | {"machine": machine(model),
+                                          "peak_bytes": peak_memory(model.tok_embeddings.weight.device)})
+
+    # -- the learning rate, on validation --------------------------------------------------------------------
+
+    def validated(self, rate):
+        z, record = self.train(rate, seed=0)
+        record |= {"stage": "grid", "n": N_VAL, "val": 0.0}
+        if z is not None:
+            _, answers = self.answers(z, TASK, "val", N_VAL)
+            record["val"] = accuracy(answers)
+        self.log(record)
+        print(f"{self.name:<20} lr {rate:.2g}: {100 * record['val']:.1f} % on validation", flush=True)
+
+    def best_rate(self):
+        """The rate of the best validation; the grid grows while that is at its edge."""
+        first = -(self.config.rates // 2)
+        wanted = [self.method.rate * 10 ** (k / 2) for k in range(first, first + self.config.rates)]
+        while True:
+            done = {record["lr"]: record["val"] for record in self.done("grid")}
+            missing = [rate for rate in wanted if not any(math.isclose(rate, other) for other in done)]
+            if missing:
+                self.validated(missing[0])
+                continue
+            best = max(sorted(done), key=done.get)
+            if best == max(done):
+                wanted = [best * 10 ** 0.5]
+            elif best == min(done):
+                wanted = [best / 10 ** 0.5]
+            else:
+                return best
+
+    # -- three seeds at that rate, on problems that chose nothing --------------------------------------------
+
+    def tested(self, rate, seed):
+        z, record = self.train(rate, seed)
+        record["stage"] = "final"
+        for split in ("heldout", "test"):
+            problems, answers = self.answers(z or {}, TASK, split, N_TEST)
+            record[split], record[f"{split}_se"] = mean_and_error(hits(answers), templates_of(problems))
+            if split == "test":
+                _, base = self.answers({}, TASK, split, N_TEST)
+                record["gains"], record["templates"] = gains(base, answers), templates_of(problems)
+        for other in FORGOTTEN:
+            problems, answers = self.answers(z or {}, other, "heldout", N_FORGOTTEN)
+            record[other] = accuracy(answers)
+        self.log(record)
+        print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: unseen {100 * record['test']:.1f} %", flush=True)
+
+    def run(self):
+        rate = self.best_rate()
+        seeds_done = {record["seed"] for record in self.done("final") if math.isclose(record["lr"], rate)}
+        for seed in SEEDS:
+            if seed not in seeds_done:
+                self.tested(rate, seed)
+
+def compare(config, name):
+    """All runs of a method that the log lacks."""
+    method = METHODS[name]
+    model, tokenizer = open_model(config.model, method.modules, config.device, config.dtype, method.adapter,
+                                  **dict(method.options))
+    learner = Learner(model, tokenizer, method.adapter, get_task(TASK), Sampling(0.7), None, method.gradient)
+    Comparison(config, name, learner).run()
+
+def main():
+    config = read_config()
+    open_log(config.out)
+    if config.only:
+        for name in config.only.split(";"):
+            compare(config, name)
+        return
+    for name in METHODS:  # each in a process of its own, whose peak of memory is the method's
+        command = [sys.executable, *sys.argv, "--only", name]
+        print(f"\n{shlex.join(command[1:])}", flush=True)
+        if subprocess.run(command).returncode != 0:
+            raise ValueError(f"{name} failed; what is done stands in {config.out}")
+    print(f"\nwrote {config.out}")
+
+if __name__ == "__main__":
+    run_main(main)

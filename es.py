@@ -1,0 +1,41 @@
+"""Evolution strategies (ES): z learned from the same rewards without a gradient through the model.
+
+    ε_i ~ N(0, I),   F_i = mean reward of greedy answers under z + σ ε_i
+    −∇J(z) ≈ −1/(P σ) Σ_i (F_i − F̄) ε_i
+
+A whole population is one batched `generate`, in which every row carries the z of its member. Members come in
+mirrored pairs, ε and −ε (Salimans et al. 2017), and all answer the same problems. The update is that of
+REINFORCE: AdamW, clipping and schedule stay. σ as large as a few updates of z: below, greedy answers rarely
+change.
+
+    python train.py --task math --learner es
+"""
+from dataclasses import replace
+
+import torch
+
+from rl import accuracy, rollout
+
+POPULATION = 16  # members; each answers rollouts / POPULATION problems
+SIGMA = 0.02
+
+def evolve(learner, z, step, on_token):
+    """The estimate of −∇J in z.grad, from the answers of a population around z (svf only) -> metrics."""
+    each = learner.settings.rollouts // POPULATION
+    problems, generator = learner.problems(step, each)
+    noise, rows = {}, {}
+    for name, v in z.items():
+        half = torch.randn(POPULATION // 2, len(v), generator=generator, device=v.device)
+        noise[name] = torch.cat([half, -half])  # (P, r)
+        members = v.detach() + SIGMA * noise[name]
+        rows[name] = members.repeat_interleave(len(problems), dim=0)[:, None]  # (P · problems, 1, r)
+    greedy = replace(learner.sampling, temperature=0.0)
+    with learner.adapter.using(learner.model, rows) as select_rows:
+        answers = rollout(learner.model, learner.tokenizer, learner.task, problems * POPULATION, greedy,
+                          select_rows, on_token)
+    rewards = torch.tensor([float(a.r) for a in answers]).view(POPULATION, -1).mean(dim=1)  # F (P,)
+    weights = (rewards - rewards.mean()) / (POPULATION * SIGMA)
+    for name, v in z.items():
+        v.grad = -weights.to(v.device) @ noise[name]
+    return {"right": accuracy(answers), "tokens": sum(len(a.ids) for a in answers) / len(answers),
+            "finished": sum(a.finished for a in answers) / len(answers)}
