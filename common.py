@@ -204,8 +204,6 @@ def pick_device(device, dtype):
 
 def decomposed(model, names, basis="svd"):
     """svf.wrap with a progress bar; the default model takes seconds, an 8B minutes: such bases are kept."""
-    if basis not in svf.BASES:
-        raise ValueError(f"--basis {basis} is not known; choose {', '.join(svf.BASES)}")
     basis_of = svf.BASES[basis]
     if basis == "svd" and model.args.dim > 1024:  # more than a minute
         basis_of = KeptBases(model.fingerprint, svf.decompose)

@@ -70,8 +70,8 @@ def wrapped(model):
     return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
 
 def start(model):
-    """The parameters that change nothing, {weight name.A: (r, in), weight name.B: (out, r)}: A is random, drawn
-    from the weight's name and so the same in each run, and B is zero."""
+    """The parameters that change nothing, {weight name.A: (r, in), weight name.B: (out, r)}: A is random, the
+    same in each run, and B is zero."""
     parameters = {}
     for name, module in wrapped(model).items():
         W = module.linear.weight

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import adapt
 import es
+import svf
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append,
                     bar, beside_the_scripts, command_line, flag, gains, kept_or_answered, load_adapter,
                     machine, mean_and_error, open_model, parse_flags, peak_memory, pick_device, report,
@@ -85,6 +86,8 @@ def read_config():
     if not config.out:
         name = f"{Path(config.task).stem}-{config.seed}"
         config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
+    if config.basis not in svf.BASES:
+        raise ValueError(f"--basis {config.basis} is not known; choose {', '.join(svf.BASES)}")
     for name, adapter in (("basis", "svf"), ("rank", "lora"), ("alpha", "lora")):
         if config.adapter != adapter and getattr(config, name) != getattr(Config, name):
             raise ValueError(f"--{name} belongs to --adapter {adapter}, not to {config.adapter}")
