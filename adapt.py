@@ -50,8 +50,14 @@ def dispatch_ids(tokenizer, categories, request):
     return chat_ids(tokenizer, dispatch_task(categories), dispatch_problem(categories, request))
 
 def first_tokens(tokenizer, categories):
-    """{token id: category name}. Raises ValueError where two names begin with the same token."""
-    names = {tokenizer.encode(" " + category.name)[0]: category.name for category in categories}
+    """{token id: category name}, of the token that goes on where the question ends. Raises ValueError where
+    two names begin with the same one."""
+    question, task = dispatch_problem(categories, ""), dispatch_task(categories)
+    asked = chat_ids(tokenizer, task, question)
+    names = {}
+    for category in categories:
+        answered = replace(question, prefill=f"{question.prefill} {category.name}")
+        names[chat_ids(tokenizer, task, answered)[len(asked)]] = category.name
     if len(names) < len(categories):
         raise ValueError(
             f"two of {[category.name for category in categories]} begin with the same token; rename one")

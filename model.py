@@ -1,4 +1,4 @@
-"""Llama in raw PyTorch: what one forward pass computes, and how text is sampled from it.
+"""Llama and its family in raw PyTorch: what one forward pass computes, and how text is sampled from it.
 
 Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to root: rotary positions,
 grouped-query attention, SwiGLU, block, Transformer; then `generate`, which continues a batch of prompts.
@@ -7,7 +7,7 @@ Batches are padded on the right everywhere, so a token's index in its row is its
 mask but the causal one, and a decoded token overwrites the padding at its row's next position. A prefix that
 all rows have in common is computed once, gradient included, unless each row has a z of its own.
 
-Left out: sliding windows, biases, quantized arithmetic, paged caches. Loading is the business of formats/.
+Left out: sliding windows, quantized arithmetic, paged caches. Loading is the business of formats/.
 
     python sample.py "What is the capital of France?"
 """
@@ -33,6 +33,9 @@ class ModelArgs:
     rope_theta: float
     max_seq_len: int
     tied_embeddings: bool = False
+    qkv_bias: bool = False  # Qwen2: of wq, wk and wv
+    qk_norm: bool = False  # Qwen3: queries and keys are normed before they are rotated
+    no_rope_layers: tuple[int, ...] = ()  # SmolLM3: layers that do not rotate them
     # factor, low and high frequency factor, original context length of Llama-3.1's and 3.2's scaling
     rope_scaling: tuple[float, float, float, int] | None = None
 
@@ -77,17 +80,23 @@ class Attention(nn.Module):
     def __init__(self, args):
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = args.n_heads, args.n_kv_heads, args.head_dim
-        self.wq = nn.Linear(args.dim, args.n_heads * args.head_dim, bias=False)
-        self.wk = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
-        self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=False)
+        self.wq = nn.Linear(args.dim, args.n_heads * args.head_dim, bias=args.qkv_bias)
+        self.wk = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=args.qkv_bias)
+        self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=args.qkv_bias)
+        self.q_norm = nn.RMSNorm(args.head_dim, args.norm_eps) if args.qk_norm else None
+        self.k_norm = nn.RMSNorm(args.head_dim, args.norm_eps) if args.qk_norm else None
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
     def forward(self, x, rope, kv=None, continuation=None):
         """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; continuations use it.
         """
         B, T, _ = x.shape
-        q = rotate(self.wq(x).view(B, T, self.n_heads, self.head_dim), *rope)
-        k = rotate(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim), *rope)
+        q = self.wq(x).view(B, T, self.n_heads, self.head_dim)
+        k = self.wk(x).view(B, T, self.n_kv_heads, self.head_dim)
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = rotate(q, *rope), rotate(k, *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
         if continuation is None:
             y = self.attend_to_itself(q, k, v, kv)
@@ -184,7 +193,8 @@ class Transformer(nn.Module):
     def through_layers(self, tokens, rope, cache, continuation):
         x = self.tok_embeddings(tokens)  # (B, T, dim)
         for i, layer in enumerate(self.layers):
-            x = layer(x, rope, None if cache is None else cache[i], continuation)
+            rope_here = None if i in self.args.no_rope_layers else rope
+            x = layer(x, rope_here, None if cache is None else cache[i], continuation)
         return self.norm(x)
 
     def logits(self, h):

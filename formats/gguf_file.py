@@ -1,4 +1,9 @@
-"""GGUF files of Llamas, as llama.cpp reads them; their weights are in Meta's order."""
+"""GGUF files of Llamas, Qwen2 and Qwen3, in every type that the `gguf` package can dequantize.
+
+llama.cpp keeps a Llama's wq and wk in Meta's order and a Qwen's in Hugging Face's (checkpoint.py puts those
+back). Quantized weights come out as float32, one tensor at a time.
+"""
+import math
 from dataclasses import dataclass
 
 import torch
@@ -6,50 +11,84 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 from formats import tokenizer as tokenizers_of
-from formats.checkpoint import Checkpoint, meta_names
+from formats.checkpoint import Checkpoint, halves_to_pairs, heads_of, meta_names
 from model import ModelArgs
 
-READABLE = ("F32", "Q8_0", "Q4_1")
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+# keys, behind the architecture's name, that change the computation
+CHANGING = ("rope.scaling", "sliding_window", "expert", "logit_scale", "attention.scale", "residual_scale",
+            "embedding_scale", "softcapping", "clamp_kqv")
 
 @dataclass
 class GGUFTensor:
-    """A tensor of the file, dequantized to float32 when it is called."""
+    """A tensor of the file, dequantized to float32 and in Meta's order when it is called."""
     tensor: object
+    heads: int  # 0 where the order is Meta's already
 
     def __call__(self):
-        return torch.from_numpy(dequantize(self.tensor.data, self.tensor.tensor_type).copy())
+        try:
+            numbers = dequantize(self.tensor.data, self.tensor.tensor_type)
+        except (NotImplementedError, KeyError) as error:
+            raise ValueError(f"{self.tensor.name} is {self.tensor.tensor_type.name}, which gguf cannot "
+                             "dequantize") from error
+        w = torch.from_numpy(numbers.copy())
+        return halves_to_pairs(w, self.heads) if self.heads else w
 
 def read_gguf(path):
     """A .gguf file -> Checkpoint. Raises ValueError for what is not understood, KeyError for a missing key.
     """
     try:
         reader = GGUFReader(path)
-    except (ValueError, KeyError, IndexError) as error:
+        fields = {key: field.contents() for key, field in reader.fields.items()}
+    except (ValueError, KeyError, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
-    fields = {key: field.contents() for key, field in reader.fields.items()}
-    if fields["general.architecture"] != "llama":
-        raise ValueError(f"{path}: the architecture {fields['general.architecture']!r} is not supported")
-    unsupported = [key for key in fields if "rope.scaling" in key or "sliding" in key or "expert" in key]
-    if unsupported:
-        raise ValueError(f"{path}: {unsupported[0]} is not supported; use the model's safetensors folder")
-    names = meta_names("gguf", fields["llama.block_count"])
+    architecture = fields["general.architecture"]
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"{path}: the architecture {architecture!r} is not supported "
+                         f"({', '.join(ARCHITECTURES)} are)")
+    for key in sorted(fields):
+        if key.startswith(tuple(f"{architecture}.{part}" for part in CHANGING)) and fields[key]:
+            raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors folder")
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    factors = found.pop("rope_freqs.weight", None)
+    args = gguf_args(fields, architecture, tied_embeddings="output.weight" not in found)
+    if factors is not None:
+        args.rope_scaling = llama3_scaling(GGUFTensor(factors, heads=0)(), args)
+    names = meta_names("gguf", args.n_layers)
     tensors = {}
-    for tensor in reader.tensors:
-        kind = tensor.tensor_type.name
-        if kind not in READABLE:
-            raise ValueError(f"{path}: {tensor.name} is {kind}; {', '.join(READABLE)} can be read")
-        tensors[names.get(tensor.name, tensor.name)] = GGUFTensor(tensor)
-    args = gguf_args(fields, tied_embeddings="output.weight" not in tensors)
+    for theirs, tensor in found.items():
+        name = names.get(theirs, theirs)
+        tensors[name] = GGUFTensor(tensor, 0 if architecture == "llama" else heads_of(name, args))
     return Checkpoint(args, tensors, tokenizers_of.from_gguf(fields))
 
-def gguf_args(fields, tied_embeddings):
-    n_heads = fields["llama.attention.head_count"]
-    dim = fields["llama.embedding_length"]
+def gguf_args(fields, architecture, tied_embeddings):
+    """ModelArgs from a file's fields."""
+
+    def field(name, *default):
+        key = f"{architecture}.{name}"
+        return fields.get(key, *default) if default else fields[key]
+
+    n_heads = field("attention.head_count")
+    dim = field("embedding_length")
+    head_dim = field("attention.key_length", field("rope.dimension_count", dim // n_heads))
     return ModelArgs(
-        dim=dim, n_layers=fields["llama.block_count"], n_heads=n_heads,
-        n_kv_heads=fields.get("llama.attention.head_count_kv", n_heads),
-        head_dim=fields.get("llama.rope.dimension_count", dim // n_heads),
-        hidden_dim=fields["llama.feed_forward_length"], vocab_size=fields["llama.vocab_size"],
-        norm_eps=round(fields["llama.attention.layer_norm_rms_epsilon"], 9),  # a float32: 9.9999997e-6
-        rope_theta=fields.get("llama.rope.freq_base", 10000.0), max_seq_len=fields["llama.context_length"],
-        tied_embeddings=tied_embeddings)
+        dim=dim, n_layers=field("block_count"), n_heads=n_heads,
+        n_kv_heads=field("attention.head_count_kv", n_heads), head_dim=head_dim,
+        hidden_dim=field("feed_forward_length"),
+        vocab_size=field("vocab_size", len(fields["tokenizer.ggml.tokens"])),
+        norm_eps=round(field("attention.layer_norm_rms_epsilon"), 9),  # a float32: 9.9999997e-6
+        rope_theta=field("rope.freq_base", 10000.0), max_seq_len=field("context_length"),
+        tied_embeddings=tied_embeddings, qkv_bias=architecture == "qwen2", qk_norm=architecture == "qwen3")
+
+def llama3_scaling(factors, args):
+    """The rope_scaling of Llama-3.1 and 3.2, which their files hold as a table: by how much each feature is
+    slowed, (head_dim / 2,). Raises ValueError for the table of another scaling."""
+    scaling = (round(factors.max().item(), 3), 1.0, 4.0, 8192)
+    pairs = torch.arange(0, args.head_dim, 2)
+    freqs = args.rope_theta ** (-pairs / args.head_dim)
+    factor, low, high, context = scaling
+    kept_share = ((context * freqs / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+    expected = 1 / (kept_share + (1 - kept_share) / factor)
+    if factors.shape != expected.shape or (factors / expected - 1).abs().max() > 1e-3:
+        raise ValueError("rope_freqs.weight is not the scaling of Llama 3.1 and 3.2, and no other is supported")
+    return scaling

@@ -3,7 +3,7 @@
 Two layouts of wq and wk exist. Rotary positions turn pairs of features; Meta pairs neighbours (0,1) (2,3) …,
 Hugging Face pairs halves (0, d/2) (1, d/2 + 1) …, and its files hold the rows in that other order. We compute
 as Meta does and put the rows back when reading, wq by n_heads and wk by n_kv_heads; forget it and the model
-writes sense for about twenty tokens.
+writes sense for about twenty tokens. Biases of wq and wk and the norms behind them go the same way.
 """
 import json
 import shutil
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from formats import tokenizer as tokenizers_of
-from formats.checkpoint import Checkpoint, meta_names
+from formats.checkpoint import Checkpoint, halves_to_pairs, heads_of, meta_names, pairs_to_halves
 from model import ModelArgs
 
 HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
@@ -23,11 +23,37 @@ HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "nu
            "vocab_size": "vocab_size", "norm_eps": "rms_norm_eps", "max_seq_len": "max_position_embeddings",
            "tied_embeddings": "tie_word_embeddings"}  # ModelArgs': config.json's
 HF_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-HF_OTHER = {"rope_theta", "rope_scaling", "rope_parameters", "hidden_act", "architectures", "model_type",
-            "torch_dtype", "dtype", "transformers_version", "use_cache", "initializer_range", "_name_or_path",
-            "pretraining_tp", "bos_token_id", "eos_token_id", "pad_token_id", "attention_dropout",
-            "is_llama_config", "transformers.js_config", "return_dict", "id2label", "label2id",
-            "chunk_size_feed_forward", "output_attentions", "output_hidden_states"}
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+                 "SmolLM3ForCausalLM")
+# Keys that change what is computed, of these and of related models. One is refused by name unless its value is
+# nothing (false, null, 0, empty) or says that it changes nothing; all other keys pass, whatever their name.
+CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "quantization", "num_experts",
+            "num_local_experts", "n_routed_experts", "num_experts_per_tok", "attn_logit_softcapping",
+            "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv", "parallel_attn", "rope_interleaved",
+            "use_parallel_residual", "attention_chunk_size", "cross_attention_layers", "vision_config",
+            "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm", "use_qk_norm",
+            "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention", "block_sparse_config"}
+# and those that multiply or divide, which do nothing at 1
+FACTORS = {"logits_scaling", "logit_scale", "attention_multiplier", "residual_multiplier", "scale_depth",
+           "embedding_multiplier", "scale_emb", "partial_rotary_factor", "rotary_pct", "attention_scale"}
+
+def refuse_changes(file, config):
+    """Raises ValueError for the first key, by the alphabet, that changes the computation in an unknown way."""
+    for key in sorted((CHANGING | FACTORS) & config.keys()):
+        value = config[key]
+        if value and not (key in FACTORS and value == 1):
+            raise ValueError(f"{file}: {key} = {value} is not supported")
+    for kind in sorted(set(config.get("layer_types") or [])):
+        if kind not in ("full_attention", "sliding_attention"):
+            raise ValueError(f"{file}: layer_types has {kind}, which is not supported")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
+
+def window_of(config):
+    """How far back a token sees where attention is a sliding window; None where it sees all."""
+    if not config.get("use_sliding_window", True):
+        return None
+    return config.get("sliding_window")
 
 def rope_of(file, config):
     """(theta, scaling or None) of a config.json."""
@@ -41,38 +67,29 @@ def rope_of(file, config):
     return theta, scaling
 
 def hf_args(file):
-    """ModelArgs from a config.json. Raises ValueError for a key that is not understood."""
-    config = json.loads(file.read_text())
+    """ModelArgs from a config.json. Raises ValueError for a key that changes the computation in a way that is
+    not supported."""
+    config = json.loads(file.read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["none"])[0]
-    if architecture not in ("LlamaForCausalLM", "MistralForCausalLM"):
-        raise ValueError(f"{file}: architecture {architecture} is not supported (Llama and Mistral are)")
-    for key in sorted(config.keys() - HF_OTHER - set(HF_KEYS.values())):
-        if config[key]:  # attention_bias, mlp_bias, sliding_window, quantization_config, rope_interleaved, …
-            raise ValueError(f"{file}: {key} = {config[key]} is not supported")
-    if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(name.removesuffix("ForCausalLM") for name in ARCHITECTURES)
+        raise ValueError(f"{file}: architecture {architecture} is not supported ({known} are)")
+    refuse_changes(file, config)
     rope_theta, rope_scaling = rope_of(file, config)
     n_heads = config["num_attention_heads"]
     config["num_key_value_heads"] = config.get("num_key_value_heads") or n_heads
     config["head_dim"] = config.get("head_dim") or config["hidden_size"] // n_heads
-    config.setdefault("tie_word_embeddings", False)
+    # transformers' defaults where a file leaves it out
+    config.setdefault("tie_word_embeddings", architecture == "SmolLM3ForCausalLM")
+    window = window_of(config)
+    if window:  # within its window a model computes what it would without one; longer rows are refused
+        config["max_position_embeddings"] = min(config["max_position_embeddings"], window)
+    # in SmolLM3's file 1 is a layer with RoPE, 0 one without
+    has_rope = (config.get("no_rope_layers") or []) if architecture == "SmolLM3ForCausalLM" else []
     return ModelArgs(**{ours: config[theirs] for ours, theirs in HF_KEYS.items()},
-                     rope_theta=rope_theta, rope_scaling=rope_scaling)
-
-def heads_of(name, args):
-    """How many heads' rows are in another order in Hugging Face's layout: those of wq and wk, else 0."""
-    if name.endswith("wq.weight"):
-        return args.n_heads
-    if name.endswith("wk.weight"):
-        return args.n_kv_heads
-    return 0
-
-def halves_to_pairs(w, heads):
-    """Rows of wq or wk (heads · head_dim, in) from Hugging Face's order to Meta's."""
-    return w.view(heads, 2, -1, w.shape[1]).transpose(1, 2).reshape(w.shape)
-
-def pairs_to_halves(w, heads):
-    return w.view(heads, -1, 2, w.shape[1]).transpose(1, 2).reshape(w.shape)
+                     rope_theta=rope_theta, rope_scaling=rope_scaling,
+                     qkv_bias=architecture == "Qwen2ForCausalLM", qk_norm=architecture == "Qwen3ForCausalLM",
+                     no_rope_layers=tuple(i for i, has in enumerate(has_rope) if not has))
 
 @dataclass
 class SafetensorsTensor:
@@ -105,18 +122,31 @@ def read_hf(folder):
                 continue  # a stored rotary table, or the tied embedding a second time
             name = names.get(key, key)
             tensors[name] = SafetensorsTensor(shard, key, heads_of(name, args))
-    return Checkpoint(args, tensors, tokenizers_of.from_hf(folder / "tokenizer.json"))
+    return Checkpoint(args, tensors, tokenizers_of.from_hf(folder))
 
 # -- export --------------------------------------------------------------------------------------------------
 
+def architecture_of(args):
+    if args.qkv_bias:
+        return "Qwen2ForCausalLM", "qwen2"
+    if args.qk_norm:
+        return "Qwen3ForCausalLM", "qwen3"
+    if args.no_rope_layers:
+        return "SmolLM3ForCausalLM", "smollm3"
+    return "LlamaForCausalLM", "llama"
+
 def hf_config(model):
     args = model.args
+    architecture, model_type = architecture_of(args)
     config = {theirs: getattr(args, ours) for ours, theirs in HF_KEYS.items()}
-    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+    config |= {"architectures": [architecture], "model_type": model_type, "hidden_act": "silu",
                "rope_theta": args.rope_theta, "eos_token_id": sorted(model.stop_ids),
                "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
     if args.rope_scaling is not None:
         config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(HF_ROPE, args.rope_scaling))}
+    if args.no_rope_layers:
+        config["no_rope_layers"] = [int(i not in args.no_rope_layers) for i in range(args.n_layers)]
+        config["pad_token_id"] = min(model.stop_ids)  # transformers' own default is beyond a small vocabulary
     return config
 
 def hf_state(model):
@@ -134,6 +164,14 @@ def hf_state(model):
         state[theirs] = (pairs_to_halves(w, heads) if heads else w).contiguous()
     return state
 
+def tokenizer_files(folder):
+    """What the next program needs to read and write text; none where the name is no folder."""
+    names = ("token*.json", "chat_template.*", "generation_config.json", "special_tokens_map.json",
+             "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model")
+    if not (folder / "tokenizer.json").exists():
+        return []
+    return sorted({file for name in names for file in folder.glob(name)})
+
 def write_hf(model, folder):
     """Write the model as it computes now, merged W' within `using`, as a Hugging Face folder.
 
@@ -147,7 +185,7 @@ def write_hf(model, folder):
         beside.mkdir()
         (beside / "config.json").write_text(json.dumps(hf_config(model), indent=2))
         save_file(hf_state(model), beside / "model.safetensors", metadata={"format": "pt"})
-        files = sorted(Path(model.name).glob("token*.json"))  # none where the name is no folder
+        files = tokenizer_files(Path(model.name))
         for file in files:
             shutil.copy(file, beside)
         beside.rename(folder)

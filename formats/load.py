@@ -6,6 +6,7 @@ architecture or quantization that is not understood is an error that names it.
     model, tokenizer = load("smollm2-135m", device="cpu", dtype=torch.float32)
 """
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -17,18 +18,21 @@ from formats.meta import read_meta
 from model import Transformer
 
 LARGEST = 1e6  # no weight of a working model comes near
+LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for a large one
 
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""
+    refuse_pointers(path)
     if path.suffix == ".gguf" and path.is_file():
         read = read_gguf
-    elif (path / "params.json").exists():
+    elif (path / "params.json").exists() and any(path.glob("consolidated.*.pth")):
         read = read_meta
     elif (path / "config.json").exists():
         read = read_hf
     elif path.is_dir():
-        raise FileNotFoundError(f"the model {path} has neither params.json (Meta) nor config.json (Hugging "
-                                f"Face); name a folder, a .gguf file, or {DEFAULT_MODEL}")
+        raise FileNotFoundError(f"the model {path} has neither params.json with consolidated.*.pth (Meta) nor "
+                                "config.json (Hugging Face); name a folder, a .gguf file, or "
+                                f"{DEFAULT_MODEL}")
     else:
         raise FileNotFoundError(
             f"the model {path} does not exist; name a folder, a .gguf file, or {DEFAULT_MODEL}")
@@ -36,6 +40,35 @@ def open_checkpoint(path):
         return read(path)
     except KeyError as error:
         raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
+    except (TypeError, AttributeError, IndexError, json.JSONDecodeError, UnicodeDecodeError, RecursionError,
+            ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"{path}: its configuration or tokenizer is damaged ({error})") from error
+
+def refuse_pointers(path):
+    """Raises ValueError for the small file that Git leaves where a large one was not fetched."""
+    for file in [path] if path.is_file() else path.glob("*.*"):
+        if file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(LFS_POINTER):
+            raise ValueError(f"{file} is a Git LFS pointer; fetch the real file")
+
+def check_args(path, args):
+    """Raises ValueError for a shape that no model has, whatever file it came from."""
+    for field in ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "hidden_dim", "vocab_size",
+                  "max_seq_len"):
+        value = getattr(args, field)
+        most = 1000 if field == "n_layers" else 1 << 24
+        if type(value) is not int or not 0 < value <= most:
+            raise ValueError(f"{path}: {field} = {value!r} must be a whole number from 1 to {most}")
+    scaling = args.rope_scaling or ()
+    for field, value in [("norm_eps", args.norm_eps), ("rope_theta", args.rope_theta),
+                         *[("rope_scaling", value) for value in scaling]]:
+        if type(value) not in (int, float) or not 0 < value < 1e12:
+            raise ValueError(f"{path}: {field} = {value!r} must be a positive number")
+    for field in ("tied_embeddings", "qkv_bias", "qk_norm"):
+        if not isinstance(getattr(args, field), bool):
+            raise ValueError(f"{path}: {field} = {getattr(args, field)!r} must be true or false")
+    if args.n_heads % args.n_kv_heads or args.head_dim % 2:
+        raise ValueError(f"{path}: {args.n_heads} heads must be a multiple of {args.n_kv_heads} key heads, and "
+                         f"head_dim = {args.head_dim} even")
 
 class Fingerprint:
     """Tells one base model from another: SHA-256 over its shape and 64 evenly spaced numbers of a tensor."""
@@ -44,6 +77,9 @@ class Fingerprint:
         rope_scaling = args.rope_scaling and tuple(map(float, args.rope_scaling))
         shape = (args.dim, args.n_layers, args.n_heads, args.n_kv_heads, args.head_dim, args.hidden_dim,
                  args.vocab_size, args.norm_eps, float(args.rope_theta), rope_scaling)
+        families = (args.qkv_bias, args.qk_norm, args.no_rope_layers)
+        if any(families):  # a Llama's fingerprint is older than these
+            shape += families
         self.digest = hashlib.sha256(repr(shape).encode())
 
     def add(self, name, tensor):
@@ -79,9 +115,11 @@ def load(name, device, dtype=None, progress=iter):
     """
     path = fetch_default() if str(name) == DEFAULT_MODEL else Path(name)
     checkpoint = open_checkpoint(path)
+    check_args(path, checkpoint.args)
     if checkpoint.tokenizer.vocab_size > checkpoint.args.vocab_size:
-        raise ValueError(f"{path}: the tokenizer has {checkpoint.tokenizer.vocab_size} tokens, the model "
+        raise ValueError(f"{path}: the tokenizer has {checkpoint.tokenizer.vocab_size} words, the model "
                          f"only {checkpoint.args.vocab_size}")
+    checkpoint.tokenizer.leave_out(checkpoint.args.vocab_size)
     with torch.device("meta"):
         model = Transformer(checkpoint.args)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}

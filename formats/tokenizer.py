@@ -1,17 +1,21 @@
-"""Text to token ids and back: byte-level BPEs (Llama-3, SmolLM2) by tiktoken, others by `tokenizers`.
+"""Text to token ids and back: byte-level BPEs (Llama-3, SmolLM2, Qwen) by tiktoken, others by `tokenizers`.
 
 A byte-level BPE is two things: a table of byte strings, whose order is the order of merging, and a pattern
 that cuts text into words first. Meta's `tokenizer.model`, Hugging Face's `tokenizer.json` and GGUF write the
-table in three ways; tiktoken runs all of them. Chat formats (Llama-3, ChatML, Mistral) are told apart by
-their special tokens.
+table in three ways; tiktoken runs all of them. Chats are written as the model's own template says (chat.py).
 
 Text is always encoded with special tokens switched off, and the chat's own are put in by id: nothing a user
-types can end a turn or start one.
+types can end a turn or start one. Tokens that were added without being special, as Qwen3's <think>, are
+tokens wherever they stand.
 """
 import base64
 import json
+import unicodedata
+from dataclasses import dataclass
 
 import tiktoken
+
+from formats.chat import LLAMA3_TEMPLATE, chat_format
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # GPT-2's pattern after a split into single digits: without `\s+(?=\p{N})` indented code differs
@@ -22,6 +26,9 @@ META_SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_tok
                  "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>",
                  "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"]
 META_SPECIALS += [f"<|reserved_special_token_{i}|>" for i in range(3, 248)]
+QWEN2_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+                 r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+# known names of the end of a turn; the files of a model may name others by id
 STOPS = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "</s>"}
 
 def utf8(text):
@@ -33,22 +40,29 @@ def utf8(text):
             f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
 
 class BytePairs:
-    """A byte-level BPE on tiktoken: `ranks` {bytes: id}, `specials` {text: id}, `pattern` that cuts words."""
+    """A byte-level BPE on tiktoken: `ranks` {bytes: id}, `specials` and `added` {text: id}, `pattern` that
+    cuts words, after Unicode's composition NFC where `compose` says so."""
 
-    def __init__(self, ranks, specials, pattern):
-        self.bpe = tiktoken.Encoding("t2", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
+    def __init__(self, ranks, specials, added, pattern, compose=False):
+        self.bpe = tiktoken.Encoding("t2", pat_str=pattern, mergeable_ranks=ranks,
+                                     special_tokens=specials | added)
         self.specials = specials
-        self.vocab_size = max(*ranks.values(), *specials.values()) + 1
+        self.added = set(added)
+        self.compose = compose
+        self.vocab_size = max(ranks.values()) + 1
+        self.known = {*ranks.values(), *added.values(), *specials.values()}
         # tiktoken panics in Rust on a byte that is no token (SmolLM2 lacks 21), so such text is refused first
         self.missing = {b for b in range(256) if bytes([b]) not in ranks}
 
     def encode(self, text):
         """Ids of the text, in which special tokens are plain text. Raises ValueError if it has none."""
+        if self.compose:
+            text = unicodedata.normalize("NFC", text)
         if self.missing.intersection(utf8(text)):
             bad = next(c for c in text if self.missing.intersection(utf8(c)))
             raise ValueError(
                 f"the character {bad!r} (U+{ord(bad):04X}) is not in this model's vocabulary; remove it")
-        return self.bpe.encode_ordinary(text)
+        return self.bpe.encode(text, allowed_special=self.added, disallowed_special=())
 
     def render(self, pieces):
         """[(is special, text), …] -> ids."""
@@ -58,7 +72,7 @@ class BytePairs:
         return ids
 
     def decode(self, ids):
-        return self.bpe.decode(ids, errors="replace")
+        return self.bpe.decode([i for i in ids if i in self.known], errors="replace")
 
 class Pieces:
     """Any other tokenizer.json, by the `tokenizers` package (Mistral's SentencePiece vocabulary, for one)."""
@@ -70,8 +84,11 @@ class Pieces:
             raise ValueError(
                 f"{path} is no byte-level BPE; it needs one more package: pip install tokenizers") from None
         self.hf = HFTokenizer.from_file(str(path))
-        self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()}
-        self.vocab_size = self.hf.get_vocab_size()
+        self.hf.no_truncation()  # settings that a training run may have saved in the file
+        self.hf.no_padding()
+        self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()
+                         if token.special}
+        self.vocab_size = self.hf.get_vocab_size(with_added_tokens=False)
 
     def encode(self, text):
         for special in self.specials:
@@ -91,72 +108,43 @@ class Pieces:
 class Tokenizer:
     """encode, decode, and chat: a conversation in the model's own format, up to where the model goes on."""
 
-    def __init__(self, vocabulary):
+    def __init__(self, vocabulary, template="", names=None, eos_ids=()):
         self.vocabulary = vocabulary
         self.specials = vocabulary.specials
-        self.vocab_size = vocabulary.vocab_size
+        self.vocab_size = vocabulary.vocab_size  # of the words; specials may stand behind them
         self.encode = vocabulary.encode
         self.special_ids = set(self.specials.values())
-        self.stop_ids = {i for text, i in self.specials.items() if text in STOPS}
+        self.stop_ids = {i for text, i in self.specials.items() if text in STOPS} | set(eos_ids)
+        self.names = names or {}  # {"bos_token": its text, …}
+        self.use_template(template)
+
+    def use_template(self, template):
+        """From now on chats are written by this Jinja template; "" is none."""
+        self.format = chat_format(template, self.specials, self.names)
+
+    def leave_out(self, vocab_size):
+        """Forget special tokens beyond the model's vocabulary, as a [PAD] that was added without a weight."""
+        for text in [text for text, i in self.specials.items() if i >= vocab_size]:
+            self.special_ids.discard(self.specials.pop(text))
+        self.stop_ids = {i for i in self.stop_ids if i < vocab_size}
 
     def decode(self, ids):
         """Text of the ids; special tokens give none, nor do ids of a vocabulary padded beyond this one."""
-        return self.vocabulary.decode([i for i in ids if i < self.vocab_size and i not in self.special_ids])
+        return self.vocabulary.decode([i for i in ids if i not in self.special_ids])
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.
 
-        Raises ValueError if the special tokens belong to no known format, or if the text cannot be encoded.
+        Raises ValueError if there is no template, if it refuses the turns, or if they cannot be encoded.
         """
-        if "<|start_header_id|>" in self.specials:
-            pieces = llama3_pieces(messages, prefill)
-        elif "<|im_start|>" in self.specials:
-            pieces = chatml_pieces(messages, prefill)
-        elif "[INST]" in self.specials:
-            pieces = mistral_pieces(messages, prefill)
-        else:
-            raise ValueError("this tokenizer has no chat format known here (Llama-3, ChatML, Mistral)")
-        return self.vocabulary.render(pieces)
+        if self.format is None:
+            raise ValueError("this model has no chat template; name one with --chat-template FILE")
+        return self.vocabulary.render(self.format.pieces(messages, prefill))
 
     def end_of_turn(self):
         """The id with which the model's chat format ends an answer."""
         ids = self.chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
         return [i for i in ids if i in self.stop_ids][-1]
-
-# -- chat formats: messages -> [(is special, text), …], up to where the model goes on -----------------------
-
-def llama3_pieces(messages, prefill):
-    # the format trims what was said, but not the opening of the answer
-    turns = [(message["role"], message["content"].strip()) for message in messages] + [("assistant", prefill)]
-    pieces = [(True, "<|begin_of_text|>")]
-    for role, text in turns:
-        pieces += [(True, "<|start_header_id|>"), (False, role), (True, "<|end_header_id|>"),
-                   (False, "\n\n" + text), (True, "<|eot_id|>")]
-    return pieces[:-1]  # the answer is open
-
-def chatml_pieces(messages, prefill):
-    pieces = []
-    for message in [*messages, {"role": "assistant", "content": prefill}]:
-        pieces += [(True, "<|im_start|>"), (False, f"{message['role']}\n{message['content']}"),
-                   (True, "<|im_end|>"), (False, "\n")]
-    return pieces[:-2]  # the answer is open
-
-def mistral_pieces(messages, prefill):
-    """Mistral has no system turn: the system prompt opens the last user turn."""
-    system = "".join(m["content"] + "\n\n" for m in messages if m["role"] == "system")
-    turns = [m for m in messages if m["role"] != "system"]
-    pieces = [(True, "<s>")]
-    for i, message in enumerate(turns):
-        text = message["content"]
-        if message["role"] == "assistant":
-            pieces += [(False, " " + text), (True, "</s>")]
-            continue
-        if i == len(turns) - 1:
-            text = system + text
-        pieces += [(True, "[INST]"), (False, " " + text), (True, "[/INST]")]
-    if prefill:
-        pieces.append((False, " " + prefill))
-    return pieces
 
 # -- three ways to write the same table ----------------------------------------------------------------------
 
@@ -178,59 +166,107 @@ def from_meta(path):
             raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) is "
                              "not supported") from None
     specials = {text: len(ranks) + i for i, text in enumerate(META_SPECIALS)}
-    return Tokenizer(BytePairs(ranks, specials, LLAMA3_PATTERN))
+    return Tokenizer(BytePairs(ranks, specials, {}, LLAMA3_PATTERN), LLAMA3_TEMPLATE)
 
-def from_table(tokens, merges, specials, pattern):
-    """Token strings {text: id} in the printable alphabet; None if merges are not by id, as tiktoken's are."""
+def from_table(tokens, merges, specials, added, cut):
+    """BytePairs of token strings {text: id} in the printable alphabet; None if the merges are not in the order
+    of the ids, as tiktoken's are."""
     table = byte_of_character()
     merged = [tokens[a + b] for a, b in merges]
     if merged != sorted(merged):
         return None
-    ranks = {bytes(table[c] for c in token): i for token, i in tokens.items() if token not in specials}
-    return Tokenizer(BytePairs(ranks, specials, pattern))
+    ranks = {bytes(table[c] for c in token): i for token, i in tokens.items()
+             if token not in specials and token not in added}
+    return BytePairs(ranks, specials, added, cut.pattern, cut.compose)
 
-def from_hf(path):
-    """Hugging Face's tokenizer.json: by tiktoken where it can say the same, else the tokenizers package."""
+@dataclass
+class Cut:
+    """How text is cut into words before the merges."""
+    pattern: str
+    compose: bool = False  # to Unicode's NFC first
+
+def json_of(path):
+    """The object in a JSON file; {} if there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+def from_hf(folder):
+    """Hugging Face's tokenizer.json: by tiktoken where it can say the same, else the tokenizers package; with
+    the chat template and the ends of turns that the files beside it name."""
+    path = folder / "tokenizer.json"
     file = json.loads(path.read_text(encoding="utf-8"))
-    specials = {t["content"]: t["id"] for t in file["added_tokens"]}
-    pattern = pattern_of(file)
-    if pattern is not None:
+    config = json_of(folder / "tokenizer_config.json")
+    by_kind = {True: {}, False: {}}
+    for token in file["added_tokens"]:
+        by_kind[token.get("special", True)][token["content"]] = token["id"]
+    vocabulary = None
+    cut = cut_of(file)
+    if cut is not None:
         merges = [m.split(" ") if isinstance(m, str) else m for m in file["model"]["merges"]]
-        tokenizer = from_table(file["model"]["vocab"], merges, specials, pattern)
-        if tokenizer is not None:
-            return tokenizer
-    return Tokenizer(Pieces(path))
+        vocabulary = from_table(file["model"]["vocab"], merges, by_kind[True], by_kind[False], cut)
+    if vocabulary is None:
+        vocabulary = Pieces(path)
+    names = {key: token["content"] if isinstance(token, dict) else token
+             for key, token in config.items() if key in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    return Tokenizer(vocabulary, template_of(folder, config), names, eos_ids_of(folder, names, vocabulary))
 
-def pattern_of(file):
-    """The word pattern of a tokenizer.json that is a byte-level BPE which tiktoken can express, else None."""
+def template_of(folder, config):
+    """The chat template of a folder: a file of its own, or in tokenizer_config.json; "" if there is none."""
+    file = folder / "chat_template.jinja"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    template = config.get("chat_template") or json_of(folder / "chat_template.json").get("chat_template", "")
+    if isinstance(template, list):  # several, by name
+        template = {each["name"]: each["template"] for each in template}.get("default", "")
+    return template
+
+def eos_ids_of(folder, names, vocabulary):
+    """The ids that end an answer, by every file that names one."""
+    ids = []
+    for file in ("config.json", "generation_config.json"):
+        named = json_of(folder / file).get("eos_token_id")
+        ids += named if isinstance(named, list) else [named]
+    ids.append(vocabulary.specials.get(names.get("eos_token")))
+    return {i for i in ids if isinstance(i, int)}
+
+def cut_of(file):
+    """The Cut of a tokenizer.json that is a byte-level BPE which tiktoken can express, else None."""
     steps = file["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])
     kinds = [step.get("type") for step in steps]
     first, last = steps[0], steps[-1]
-    if file["model"]["type"] != "BPE" or file["normalizer"] or last.get("add_prefix_space"):
+    normalizer = (file["normalizer"] or {}).get("type")
+    if file["model"]["type"] != "BPE" or normalizer not in (None, "NFC") or last.get("add_prefix_space"):
         return None
-    if kinds == ["ByteLevel"] and last["use_regex"]:
-        return GPT2_PATTERN
-    if kinds == ["Digits", "ByteLevel"] and first["individual_digits"] and last["use_regex"]:
-        return DIGITS_PATTERN
+    cuts_words = last.get("use_regex", True)
+    if kinds == ["ByteLevel"] and cuts_words:
+        return Cut(GPT2_PATTERN, normalizer == "NFC")
+    if kinds == ["Digits", "ByteLevel"] and first["individual_digits"] and cuts_words:
+        return Cut(DIGITS_PATTERN, normalizer == "NFC")
     if kinds == ["Split", "ByteLevel"] and first["behavior"] == "Isolated" and \
-            not first["invert"] and not last["use_regex"]:
-        return first["pattern"].get("Regex")
+            not first["invert"] and not cuts_words and "Regex" in first["pattern"]:
+        return Cut(first["pattern"]["Regex"], normalizer == "NFC")
     return None
+
+GGUF_CUTS = {"smollm": Cut(DIGITS_PATTERN), "llama-bpe": Cut(LLAMA3_PATTERN), "gpt-2": Cut(GPT2_PATTERN),
+             "qwen2": Cut(QWEN2_PATTERN, compose=True)}
 
 def from_gguf(fields):
     """A GGUF token table; `fields` maps a key of the file to its value."""
-    pattern = {"smollm": DIGITS_PATTERN, "llama-bpe": LLAMA3_PATTERN, "gpt-2": GPT2_PATTERN}
     kind = fields["tokenizer.ggml.model"]
     pre = fields.get("tokenizer.ggml.pre", "none")
-    if kind != "gpt2" or pre not in pattern:
+    if kind != "gpt2" or pre not in GGUF_CUTS:
         raise ValueError(f"the GGUF tokenizer {kind!r} with words cut as {pre!r} is not supported (gpt2 with "
-                         f"{', '.join(pattern)} is)")
-    tokens = {text: i for i, text in enumerate(fields["tokenizer.ggml.tokens"])}
-    types = fields["tokenizer.ggml.token_type"]
-    specials = {text: i for text, i in tokens.items() if types[i] != 1}  # 1: normal, 3: control
+                         f"{', '.join(GGUF_CUTS)} is)")
+    texts, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
+    tokens = {text: i for i, text in enumerate(texts)}
+    specials = {text: i for text, i in tokens.items() if types[i] in (2, 3, 5)}  # unknown, control, unused
+    added = {text: i for text, i in tokens.items() if types[i] == 4}  # user-defined
     merges = [merge.split(" ") for merge in fields["tokenizer.ggml.merges"]]
-    tokenizer = from_table(tokens, merges, specials, pattern[pre])
-    if tokenizer is None:
+    vocabulary = from_table(tokens, merges, specials, added, GGUF_CUTS[pre])
+    if vocabulary is None:
         raise ValueError("the GGUF merges are not in the order of the ids, and tiktoken cannot express them")
-    return tokenizer
+    eos_ids = {fields[f"tokenizer.ggml.{name}_token_id"] for name in ("eos", "eot", "eom")
+               if f"tokenizer.ggml.{name}_token_id" in fields}
+    names = {f"{name}_token": texts[fields[f"tokenizer.ggml.{name}_token_id"]] for name in ("bos", "eos")
+             if f"tokenizer.ggml.{name}_token_id" in fields}
+    return Tokenizer(vocabulary, fields.get("tokenizer.chat_template", ""), names, eos_ids)

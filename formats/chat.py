@@ -1,0 +1,101 @@
+"""The chat format of a model, as the template that comes with it says: Jinja, in its sandbox.
+
+A template turns messages into text in which special tokens mark the turns. What users type must never become
+such a token. So the special tokens in a message are swapped for stand-ins before the template sees it, and
+come back as plain text behind it; all else of the message is there for the template to trim or to replace.
+
+Left out: tools, documents and images in messages, and "today's date", which would make runs differ by day.
+"""
+import re
+from dataclasses import dataclass
+
+import jinja2
+from jinja2.ext import Extension, loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+# Meta's folders hold no template; this is Llama 3's
+LLAMA3_TEMPLATE = (
+    "{{ '<|begin_of_text|>' }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
+    "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
+STAND_IN = 0xF0000  # the first of the private characters that stand for special tokens
+
+class Generation(Extension):
+    """{% generation %} … {% endgeneration %}, which training frameworks use: here its content, no more."""
+    tags = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+def raise_exception(message):
+    """What a template calls where it does not like the messages."""
+    raise jinja2.TemplateError(message)
+
+def compiled(template):
+    """A template as Hugging Face's library compiles it. Raises ValueError for one that is no Jinja."""
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                                extensions=[Generation, loopcontrols])
+    environment.globals["raise_exception"] = raise_exception
+    try:
+        return environment.from_string(template)
+    except jinja2.TemplateError as error:
+        raise ValueError(f"the chat template is no Jinja template: {error}") from error
+
+def system_in_first_turn(messages):
+    """The messages with the system prompt at the head of the first user turn."""
+    system, first, *more = messages
+    return [{"role": first["role"], "content": f"{system['content']}\n\n{first['content']}"}, *more]
+
+@dataclass
+class ChatFormat:
+    template: object  # compiled
+    specials: list[str]  # the model's special tokens
+    names: dict[str, str]  # {"bos_token": its text, …}, which templates know
+
+    def hold_out(self, text):
+        """The text with a stand-in for each special token. Raises ValueError if it holds a stand-in already."""
+        if any(ord(character) >= STAND_IN for character in text):
+            raise ValueError("the text contains a character of Unicode's private planes; remove it")
+        for i, special in enumerate(self.specials):
+            text = text.replace(special, chr(STAND_IN + i))
+        return text
+
+    def put_back(self, text):
+        for i, special in enumerate(self.specials):
+            text = text.replace(chr(STAND_IN + i), special)
+        return text
+
+    def render(self, messages):
+        """The text up to where the model goes on. Raises jinja2.TemplateError or what the template's own
+        mistakes raise."""
+        held_out = [{"role": m["role"], "content": self.hold_out(m["content"])} for m in messages]
+        # Qwen3 and SmolLM3 would think aloud first, beyond any cap of ours
+        return self.template.render(messages=held_out, add_generation_prompt=True, enable_thinking=False,
+                                    **self.names)
+
+    def pieces(self, messages, prefill):
+        """[{"role", "content"}, …] -> [(is special, text), …], the answer opened with `prefill`.
+
+        A template that refuses a system turn gets it at the head of the first user turn. Raises ValueError
+        for messages that it refuses still.
+        """
+        try:
+            text = self.render(messages)
+        except jinja2.TemplateError as error:
+            if messages[0]["role"] != "system":
+                raise ValueError(f"the model's chat template refuses these turns: {error}") from error
+            return self.pieces(system_in_first_turn(messages), prefill)
+        except (TypeError, AttributeError, LookupError) as error:
+            raise ValueError(f"the model's chat template fails: {error}") from error
+        longest_first = sorted(self.specials, key=len, reverse=True)
+        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text + self.hold_out(prefill))
+        # every second part is what was split at
+        return [(i % 2 == 1, self.put_back(part)) for i, part in enumerate(parts) if part]
+
+def chat_format(template, specials, names):
+    """The ChatFormat of a template, or None if there is none."""
+    if not template:
+        return None
+    names = {name: text for name, text in names.items() if isinstance(text, str)}
+    return ChatFormat(compiled(template), list(specials), names)
