@@ -42,6 +42,7 @@ def argument(default, help):
     return field(default=default, metadata={"help": help, "positional": True})
 
 MODEL_HELP = "a Meta or Hugging Face folder, a .gguf file, or the default model by name"
+TEMPLATE_HELP = "a file with a Jinja chat template; empty: the model's own"
 DATA_HELP = "folder of the real data sets' jsonl files"
 DEVICE_HELP = "cuda, mps or cpu; empty: the first of these that is there"
 DTYPE_HELP = "bfloat16 or float32; empty: bfloat16 where it is native"
@@ -226,16 +227,21 @@ def load_adapter(name):
             f"--adapter {name} has no function {missing[0]}; svf.py shows the three that an adapter needs")
     return adapter
 
-def open_model(name, modules, device, dtype, adapter=svf, **options):
+def open_model(name, modules, device, dtype, chat_template="", adapter=svf, **options):
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
-    The options are the adapter's own: the basis of svf, rank and alpha of lora.
+    chat_template is a file, or "" for the model's own. The options are the adapter's: the basis of svf, rank
+    and alpha of lora. Raises ValueError, before the decomposition, for a model that cannot chat.
     """
     started = time.time()
     if modules not in svf.MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(svf.MODULES)}")
     device, dtype = pick_device(device, dtype)
     model, tokenizer = load(name, device, progress=partial(bar, desc="loading"))
+    if chat_template:
+        tokenizer.use_template(Path(chat_template).read_text(encoding="utf-8"))
+    if tokenizer.format is None:
+        raise ValueError(f"{name} has no chat template; name a file with one: --chat-template FILE")
     if adapter is svf:
         decomposed(model, svf.MODULES[modules], **options)
     else:

@@ -181,8 +181,8 @@ class Comparison:
 def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
-    model, tokenizer = open_model(config.model, method.modules, config.device, config.dtype, method.adapter,
-                                  **dict(method.options))
+    model, tokenizer = open_model(config.model, method.modules, config.device, config.dtype,
+                                  adapter=method.adapter, **dict(method.options))
     learner = Learner(model, tokenizer, method.adapter, get_task(TASK), Sampling(0.7), None, method.gradient)
     Comparison(config, name, learner).run()
 

@@ -15,10 +15,9 @@ import torch
 import svf
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, categories_of,
                    strategies_with)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_mixtures, append,
-                    bar, beside_the_scripts, command_line, flag, gains, machine, mean_and_error,
-                    open_log, open_model, parse_flags, report,
-                    run_main, templates_of)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED,
+                    answer_with_mixtures, append, bar, beside_the_scripts, command_line, flag, gains, machine,
+                    mean_and_error, open_log, open_model, parse_flags, report, run_main, templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
 from tasks import cousins_of, get_task
@@ -45,6 +44,7 @@ class Config:
     data: str = flag("", DATA_HELP)
     out: str = flag("out/eval.jsonl", "every line of the tables as a JSON object, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    chat_template: str = flag("", TEMPLATE_HELP)
     seed: int = flag(TEST_SEED, "of the problems")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
@@ -256,7 +256,8 @@ def main():
     config = read_config()
     tasks = named_tasks(config)
     open_log(config.out)
-    model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
+    model, tokenizer = open_model(config.model, "all", config.device, config.dtype,
+                                  config.chat_template)
     adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model))
     if config.instructions:
         instruction_table(config, adaptive, tasks)

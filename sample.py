@@ -11,8 +11,9 @@ from pathlib import Path
 
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, dressed,
                    second_pass)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, answer_with_mixtures, argument, bar,
-                    beside_the_scripts, flag, open_log, open_model, parse_flags, report, run_main, show)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, answer_with_mixtures,
+                    argument, bar, beside_the_scripts, flag, open_log, open_model, parse_flags, report,
+                    run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts, read_metadata, save_expert
 from formats.huggingface import write_hf
@@ -40,9 +41,11 @@ class Config:
     show: str = flag("", "only show the weights of this saved mixture")
     compare: bool = flag(False, "show the base model's answer, too")
     export: str = flag("", "write the adapted model to this folder, in Hugging Face's format")
+    show_prompt: bool = flag(False, "print what the model really reads, special tokens and all")
     max_new_tokens: int = flag(200, "of an answer to a prompt, or to a question of your own file")
     out: str = flag("out/sample.jsonl", "scores of a task as JSON objects, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    chat_template: str = flag("", TEMPLATE_HELP)
     seed: int = flag(0, "of the examples, the problems and the search")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
@@ -85,7 +88,8 @@ def task_of(config):
 
 def open_adaptive_model(config):
     """The model with the experts that the flags ask for."""
-    model, tokenizer = open_model(config.model, "all", config.device, config.dtype)
+    model, tokenizer = open_model(config.model, "all", config.device, config.dtype,
+                                  config.chat_template)
     experts = Experts()
     if config.adapt != "none":
         experts = load_experts(Path(config.experts), model)
@@ -212,8 +216,11 @@ def answer_as(config, adaptive, problem, mixture, stream):
         stream_answer(config, adaptive, problem, BASE, Stream(adaptive.tokenizer))
 
 def stream_answer(config, adaptive, problem, mixture, stream):
+    task = chat_task(config, problem)
+    if config.show_prompt:
+        print(adaptive.tokenizer.as_read(chat_ids(adaptive.tokenizer, task, problem)))
     print(problem.prefill, end="", flush=True)
-    second_pass(adaptive, chat_task(config, problem), [problem], [mixture], stream)
+    second_pass(adaptive, task, [problem], [mixture], stream)
     print()
 
 # -- a chat --------------------------------------------------------------------------------------------------

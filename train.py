@@ -26,10 +26,10 @@ from tqdm import tqdm
 import adapt
 import es
 import svf
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append,
-                    bar, beside_the_scripts, command_line, flag, gains, kept_or_answered, load_adapter,
-                    machine, mean_and_error, open_model, parse_flags, peak_memory, pick_device, report,
-                    run_main, show, templates_of)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED,
+                    answer_with_adapter, append, bar, beside_the_scripts, command_line, flag, gains,
+                    kept_or_answered, load_adapter, machine, mean_and_error, open_model, parse_flags,
+                    peak_memory, pick_device, report, run_main, show, templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
@@ -49,6 +49,7 @@ class Config:
                              "--data also gsm8k, mbpp, arc_easy, mawps")
     quick: bool = flag(False, "a first look: 4 steps, 32 problems to validate and 64 to compare")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    chat_template: str = flag("", TEMPLATE_HELP)
     data: str = flag("", DATA_HELP)
     experts: str = flag("experts", "folder of the experts that dispatch chooses among")
     out: str = flag("", "folder to write to; empty: out/TASK-SEED")
@@ -218,8 +219,8 @@ def gradient_of(config):
 
 def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
-    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype, adapter,
-                                  **adapter_options(config))
+    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype,
+                                  config.chat_template, adapter, **adapter_options(config))
     sampling = Sampling(config.temperature)
     if task is None:
         categories = adapt.categories_of(load_experts(Path(config.experts), model))

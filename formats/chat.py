@@ -54,7 +54,7 @@ class ChatFormat:
     names: dict[str, str]  # {"bos_token": its text, …}, which templates know
 
     def hold_out(self, text):
-        """The text with a stand-in for each special token. Raises ValueError if it holds a stand-in already."""
+        """The text with a stand-in for each special token. Raises ValueError if it has a stand-in already."""
         if any(ord(character) >= STAND_IN for character in text):
             raise ValueError("the text contains a character of Unicode's private planes; remove it")
         for i, special in enumerate(self.specials):

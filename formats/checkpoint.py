@@ -1,4 +1,5 @@
 """What every reader of a checkpoint format gives, and the names that weights have in each format."""
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,31 @@ class Checkpoint:
     args: ModelArgs
     tensors: dict[str, Callable[[], torch.Tensor]]  # Meta's weight name: a function that reads it
     tokenizer: Tokenizer
+
+# what Python raises where a configuration has another type than it should, or is no JSON at all
+DAMAGE = (TypeError, AttributeError, IndexError, json.JSONDecodeError, UnicodeDecodeError, RecursionError,
+          ZeroDivisionError, OverflowError)
+
+def checked(path, args):
+    """The ModelArgs, if a model can have this shape. Raises ValueError for one that none has."""
+    for field in ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "hidden_dim", "vocab_size",
+                  "max_seq_len"):
+        value = getattr(args, field)
+        most = 1000 if field == "n_layers" else 1 << 24
+        if type(value) is not int or not 0 < value <= most:
+            raise ValueError(f"{path}: {field} = {value!r} must be a whole number from 1 to {most}")
+    scaling = args.rope_scaling or ()
+    for field, value in [("norm_eps", args.norm_eps), ("rope_theta", args.rope_theta),
+                         *[("rope_scaling", value) for value in scaling]]:
+        if type(value) not in (int, float) or not 0 < value < 1e12:
+            raise ValueError(f"{path}: {field} = {value!r} must be a positive number")
+    for field in ("tied_embeddings", "qkv_bias", "qk_norm"):
+        if not isinstance(getattr(args, field), bool):
+            raise ValueError(f"{path}: {field} = {getattr(args, field)!r} must be true or false")
+    if args.n_heads % args.n_kv_heads or args.head_dim % 2:
+        raise ValueError(f"{path}: {args.n_heads} heads must be a multiple of {args.n_kv_heads} key heads, "
+                         f"and head_dim = {args.head_dim} even")
+    return args
 
 # Meta's, Hugging Face's, GGUF's
 NAMES = """

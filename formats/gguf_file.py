@@ -11,7 +11,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 from formats import tokenizer as tokenizers_of
-from formats.checkpoint import Checkpoint, halves_to_pairs, heads_of, meta_names
+from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, meta_names
 from model import ModelArgs
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -48,10 +48,11 @@ def read_gguf(path):
                          f"({', '.join(ARCHITECTURES)} are)")
     for key in sorted(fields):
         if key.startswith(tuple(f"{architecture}.{part}" for part in CHANGING)) and fields[key]:
-            raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors folder")
+            raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors "
+                             "folder")
     found = {tensor.name: tensor for tensor in reader.tensors}
     factors = found.pop("rope_freqs.weight", None)
-    args = gguf_args(fields, architecture, tied_embeddings="output.weight" not in found)
+    args = checked(path, gguf_args(fields, architecture, tied_embeddings="output.weight" not in found))
     if factors is not None:
         args.rope_scaling = llama3_scaling(GGUFTensor(factors, heads=0)(), args)
     names = meta_names("gguf", args.n_layers)
@@ -90,5 +91,5 @@ def llama3_scaling(factors, args):
     kept_share = ((context * freqs / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
     expected = 1 / (kept_share + (1 - kept_share) / factor)
     if factors.shape != expected.shape or (factors / expected - 1).abs().max() > 1e-3:
-        raise ValueError("rope_freqs.weight is not the scaling of Llama 3.1 and 3.2, and no other is supported")
+        raise ValueError("rope_freqs.weight is not the scaling of Llama 3.1 and 3.2; no other is supported")
     return scaling

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from formats import tokenizer as tokenizers_of
-from formats.checkpoint import Checkpoint, halves_to_pairs, heads_of, meta_names, pairs_to_halves
+from formats.checkpoint import (Checkpoint, checked, halves_to_pairs, heads_of, meta_names,
+                                pairs_to_halves)
 from model import ModelArgs
 
 HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
@@ -25,12 +26,12 @@ HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "nu
 HF_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
                  "SmolLM3ForCausalLM")
-# Keys that change what is computed, of these and of related models. One is refused by name unless its value is
-# nothing (false, null, 0, empty) or says that it changes nothing; all other keys pass, whatever their name.
+# Keys that change what is computed, of these and of related models. One is refused by name unless its value
+# is nothing (false, null, 0, empty) or says that it changes nothing; all other keys pass, whatever their name.
 CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "quantization", "num_experts",
             "num_local_experts", "n_routed_experts", "num_experts_per_tok", "attn_logit_softcapping",
-            "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv", "parallel_attn", "rope_interleaved",
-            "use_parallel_residual", "attention_chunk_size", "cross_attention_layers", "vision_config",
+            "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv", "parallel_attn",
+            "rope_interleaved", "use_parallel_residual", "attention_chunk_size", "cross_attention_layers", "vision_config",
             "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm", "use_qk_norm",
             "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention", "block_sparse_config"}
 # and those that multiply or divide, which do nothing at 1
@@ -38,7 +39,7 @@ FACTORS = {"logits_scaling", "logit_scale", "attention_multiplier", "residual_mu
            "embedding_multiplier", "scale_emb", "partial_rotary_factor", "rotary_pct", "attention_scale"}
 
 def refuse_changes(file, config):
-    """Raises ValueError for the first key, by the alphabet, that changes the computation in an unknown way."""
+    """Raises ValueError for the first key, by the alphabet, that changes what is computed."""
     for key in sorted((CHANGING | FACTORS) & config.keys()):
         value = config[key]
         if value and not (key in FACTORS and value == 1):
@@ -104,7 +105,7 @@ class SafetensorsTensor:
 
 def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
-    args = hf_args(folder / "config.json")
+    args = checked(folder, hf_args(folder / "config.json"))
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = sorted(set(json.loads(index.read_text())["weight_map"].values()))

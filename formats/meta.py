@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from formats import tokenizer as tokenizers_of
-from formats.checkpoint import Checkpoint
+from formats.checkpoint import Checkpoint, checked
 from model import ModelArgs
 
 def meta_args(file):
@@ -52,7 +52,7 @@ class ShardedTensor:
 
 def read_meta(folder):
     """Meta's folder -> Checkpoint. Raises ValueError for what is not understood."""
-    args = meta_args(folder / "params.json")
+    args = checked(folder, meta_args(folder / "params.json"))
     shards = []
     for file in sorted(folder.glob("consolidated.*.pth")):
         try:

@@ -132,6 +132,10 @@ class Tokenizer:
         """Text of the ids; special tokens give none, nor do ids of a vocabulary padded beyond this one."""
         return self.vocabulary.decode([i for i in ids if i not in self.special_ids])
 
+    def as_read(self, ids):
+        """Text of the ids with the special tokens in it, as the model reads them."""
+        return self.vocabulary.decode(ids)
+
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.
 
@@ -169,8 +173,8 @@ def from_meta(path):
     return Tokenizer(BytePairs(ranks, specials, {}, LLAMA3_PATTERN), LLAMA3_TEMPLATE)
 
 def from_table(tokens, merges, specials, added, cut):
-    """BytePairs of token strings {text: id} in the printable alphabet; None if the merges are not in the order
-    of the ids, as tiktoken's are."""
+    """BytePairs of token strings {text: id} in the printable alphabet; None if the merges are not in the
+    order of the ids, as tiktoken's are."""
     table = byte_of_character()
     merged = [tokens[a + b] for a, b in merges]
     if merged != sorted(merged):

@@ -1,6 +1,7 @@
 """pytest tests/test_formats.py: the same random model in every layout, and every wrong file in one
 sentence."""
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from formats.checkpoint import meta_names
 from formats.huggingface import write_hf
 from formats.load import load
+from model import Sampling, Stopping, Transformer, generate
 
 TOKENS = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1], [511, 3, 8, 2]])
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -31,11 +33,20 @@ def hf_rows(w, heads):
         rows += [head * head_dim + 2 * i + 1 for i in range(head_dim // 2)]
     return w[rows]
 
-def write_hf_by_hand(folder, shards=1, **changes):
+CHATML = ("{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+          "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+
+def write_tokenizer(folder, tokenizer=None, **config):
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer or tokenizer_json()))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHATML} | config))
+    return folder
+
+def write_hf_by_hand(folder, shards=1, args=ARGS, **changes):
     folder.mkdir(exist_ok=True)
     names, state = {ours: theirs for theirs, ours in meta_names("hf", 2).items()}, {}
-    for key, w in random_state().items():
-        heads = {"wq": 6, "wk": 2}.get(key.split(".")[-2])
+    for key, w in random_state(args=args).items():
+        heads = {"wq": 6, "wk": 2, "q_norm": 1, "k_norm": 1}.get(key.split(".")[-2])
         state[names[key]] = (hf_rows(w, heads) if heads else w).contiguous()
     config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 48, "num_hidden_layers": 2,
               "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 512,
@@ -43,7 +54,7 @@ def write_hf_by_hand(folder, shards=1, **changes):
               "hidden_act": "silu", "tie_word_embeddings": False, "attention_bias": False,
               "sliding_window": None} | changes
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    write_tokenizer(folder)
     if shards == 1:
         save_file(state, folder / "model.safetensors")
     else:
@@ -80,16 +91,86 @@ def test_rope_parameters_of_transformers_5_and_rope_scaling_of_the_hub_are_the_s
     assert torch.equal(hub(TOKENS), new(TOKENS))
 
 @pytest.mark.parametrize("change, named", [
-    ({"architectures": ["Qwen2ForCausalLM"]}, "Qwen2ForCausalLM"), ({
-     "sliding_window": 4096}, "sliding_window"),
+    ({"architectures": ["GemmaForCausalLM"]}, "GemmaForCausalLM"),
     ({"attention_bias": True}, "attention_bias"),
+    ({"logits_scaling": 8.0, "num_experts": 4}, "logits_scaling = 8.0"),  # the first by the alphabet
+    ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ({"layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"), ({"hidden_act": "gelu"}, "gelu"),
     ({"intermediate_size": 96}, "feed_forward.w"), ({"num_hidden_layers": 3}, "layers.2"),
-    ({"vocab_size": 200}, "has 258 tokens")])
+    ({"vocab_size": 200}, "has 256 words")])
 def test_what_is_not_supported_in_a_config_is_named(tmp_path, change, named):
     with pytest.raises(ValueError, match=named):
         load(write_hf_by_hand(tmp_path / "hf", **change), "cpu")
+
+def test_keys_of_a_config_that_compute_nothing_pass_whatever_their_name(tmp_path):
+    keys = {"_attn_implementation_autoset": True, "unsloth_fixed": True, "keys_to_ignore_at_inference": ["a"],
+            "logits_scaling": 1.0, "use_sliding_window": False, "max_window_layers": 21, "mlp_bias": False,
+            "layer_types": ["full_attention"] * 2, "sliding_window": 4096}
+    model, _ = load(write_hf_by_hand(tmp_path / "hf", **keys), "cpu")
+    assert model.args.max_seq_len == 8192
+
+def test_a_sliding_window_is_a_context_of_its_length(tmp_path):
+    model, _ = load(write_hf_by_hand(tmp_path / "hf", sliding_window=64), "cpu")
+    assert model.args.max_seq_len == 64
+
+@pytest.mark.parametrize("change", [
+    {"hidden_size": "48"}, {"num_hidden_layers": None}, {"num_hidden_layers": 2 ** 40}, {"vocab_size": [512]},
+    {"num_attention_heads": 0}, {"num_attention_heads": -6}, {"intermediate_size": 128.0},
+    {"rms_norm_eps": 0.0}, {"rms_norm_eps": float("nan")}, {"rope_theta": -1.0}, {"rope_theta": "1e4"},
+    {"tie_word_embeddings": "yes"}, {"num_key_value_heads": 4}, {"head_dim": 7}, {"rope_scaling": 3},
+    {"rope_scaling": {"rope_type": "llama3", "factor": 0.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                      "original_max_position_embeddings": 64}},
+    {"max_position_embeddings": True}, {"architectures": 7}])
+def test_a_configuration_that_no_model_has_is_one_sentence(tmp_path, change):
+    with pytest.raises(ValueError, match="hf"):
+        load(write_hf_by_hand(tmp_path / "hf", **change), "cpu")
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e30])
+def test_a_weight_that_is_no_number_or_far_too_large_is_named(tmp_path, number):
+    state = random_state()
+    state["layers.1.feed_forward.w2.weight"][3, 4] = number
+    with pytest.raises(ValueError, match="layers.1.feed_forward.w2.weight holds the number"):
+        load(write_meta(tmp_path / "m", [state]), "cpu")
+
+def test_a_pointer_in_place_of_a_file_is_named(tmp_path):
+    folder = write_hf_by_hand(tmp_path / "hf")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+    (folder / "tokenizer.json").write_text(pointer)
+    with pytest.raises(ValueError, match="tokenizer.json is a Git LFS pointer"):
+        load(folder, "cpu")
+
+def test_a_folder_with_mistrals_params_json_is_hugging_faces(tmp_path):
+    folder = write_hf_by_hand(tmp_path / "hf")
+    (folder / "params.json").write_text(json.dumps({"dim": 48, "head_dim": 8}))
+    assert load(folder, "cpu")[0].args == load(write_hf_by_hand(tmp_path / "other"), "cpu")[0].args
+
+FAMILIES = {"Qwen2ForCausalLM": replace(ARGS, qkv_bias=True), "Qwen3ForCausalLM": replace(ARGS, qk_norm=True),
+            "SmolLM3ForCausalLM": replace(ARGS, no_rope_layers=(1,))}
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_family_is_read_as_it_computes_and_exported_as_what_it_is(tmp_path, architecture):
+    args = FAMILIES[architecture]
+    oracle = Transformer(args)
+    oracle.load_state_dict(random_state(args=args))
+    changes = {"no_rope_layers": [1, 0]} if args.no_rope_layers else {}
+    folder = write_hf_by_hand(tmp_path / "hf", args=args, architectures=[architecture], **changes)
+    model, _ = load(folder, "cpu")
+    assert model.args == args and torch.equal(model(TOKENS), oracle(TOKENS))
+    write_hf(model, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == [architecture]
+    assert torch.equal(load(tmp_path / "out", "cpu")[0](TOKENS), oracle(TOKENS))
+
+@pytest.mark.parametrize("args", FAMILIES.values(), ids=FAMILIES)
+def test_a_decoded_token_sees_what_a_whole_row_sees_in_every_family(args):
+    model = Transformer(args)
+    model.load_state_dict(random_state(args=args))
+    rows = [[5, 9, 300, 41], [7, 1]]
+    ids, _ = generate(model, rows, Stopping(max_new_tokens=5), Sampling())
+    for row, answer in zip(rows, ids):
+        for i, token in enumerate(answer):
+            assert model(torch.tensor([row + answer[:i]]))[0, -1].argmax() == token
 
 @pytest.mark.parametrize("params, named", [
     ({**PARAMS, "mystery": 1}, "mystery"), ({**PARAMS, "use_scaled_rope": True}, "rope_scaling_factor")])
@@ -126,7 +207,6 @@ def test_a_truncated_file_and_a_wrong_path_are_one_sentence(tmp_path):
         load(tmp_path, "cpu")
 
 def test_the_embedding_of_a_tied_model_is_read_backwards(tmp_path):
-    from dataclasses import replace
     state = random_state(args=replace(ARGS, tied_embeddings=True))
     model, _ = load(write_meta(tmp_path / "tied", [state]), "cpu")
     assert model.output is None
