@@ -170,9 +170,9 @@ def read_state(path, device):
         saved = torch.load(path, weights_only=True, map_location=device)
         state = saved["state"]
         numbers = [*state["z"].values(), *state["best"].values()]
-        is_whole = (0 <= state["best_step"] <= state["step"] and saved["logged"] >= 0 and numbers != []
-                    and isinstance(saved["fingerprint"], str) and isinstance(saved["config"], dict)
-                    and all(values.isfinite().all() for values in numbers))
+        is_whole = ("param_groups" in state["optimizer"] and 0 <= state["best_step"] <= state["step"]
+                    and saved["logged"] >= 0 and numbers != [] and isinstance(saved["fingerprint"], str)
+                    and isinstance(saved["config"], dict) and all(values.isfinite().all() for values in numbers))
     except (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError,
             pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error

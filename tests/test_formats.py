@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import ARGS, PARAMS, random_state, write_meta
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
 from safetensors.torch import save_file
 
 from formats.checkpoint import meta_names
@@ -63,6 +65,45 @@ def write_hf_by_hand(folder, shards=1, args=ARGS, **changes):
             save_file({k: v for k, v in state.items() if weight_map[k] == file}, folder / file)
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return folder
+
+def write_gguf(folder, architecture="llama", args=ARGS, kind="F32", **tensors):
+    """The random model as llama.cpp writes it: a Llama's wq and wk in Meta's order, a Qwen's in halves."""
+    folder.mkdir(exist_ok=True)
+    writer = GGUFWriter(folder / "model.gguf", architecture)
+    writer.add_vocab_size(args.vocab_size)
+    writer.add_block_count(args.n_layers)
+    writer.add_embedding_length(args.dim)
+    writer.add_feed_forward_length(args.hidden_dim)
+    writer.add_head_count(args.n_heads)
+    writer.add_head_count_kv(args.n_kv_heads)
+    writer.add_key_length(args.head_dim)
+    writer.add_context_length(args.max_seq_len)
+    writer.add_layer_norm_rms_eps(args.norm_eps)
+    writer.add_rope_freq_base(args.rope_theta)
+    specials = ["<|im_start|>", "<|im_end|>", "<think>"]
+    vocabulary = tokenizer_json(0)["model"]["vocab"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([*sorted(vocabulary, key=vocabulary.get), "ab", *specials])
+    writer.add_token_types([1] * 257 + [3, 3, 4])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(258)
+    writer.add_chat_template(CHATML)
+    names = {ours: theirs for theirs, ours in meta_names("gguf", 2).items()}
+    for key, w in random_state(args=args).items():
+        heads = {"wq": 6, "wk": 2, "q_norm": 1, "k_norm": 1}.get(key.split(".")[-2])
+        if heads and architecture != "llama":
+            w = hf_rows(w, heads)
+        quantization = GGMLQuantizationType[kind if w.dim() == 2 else "F32"]
+        numbers = quantize(w.contiguous().numpy(), quantization)
+        writer.add_tensor(names[key], numbers, raw_dtype=quantization)
+    for name, numbers in tensors.items():
+        writer.add_tensor(name.replace("__", "."), numbers)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder / "model.gguf"
 
 def test_meta_and_hugging_face_layouts_give_the_same_model(tiny_folder, tmp_path):
     meta, _ = load(tiny_folder, "cpu")
@@ -161,6 +202,35 @@ def test_a_family_is_read_as_it_computes_and_exported_as_what_it_is(tmp_path, ar
     write_hf(model, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == [architecture]
     assert torch.equal(load(tmp_path / "out", "cpu")[0](TOKENS), oracle(TOKENS))
+
+@pytest.mark.parametrize("architecture, args", [("llama", ARGS), ("qwen2", replace(ARGS, qkv_bias=True)),
+                                                ("qwen3", replace(ARGS, qk_norm=True))])
+def test_a_gguf_file_is_the_same_model(tmp_path, architecture, args):
+    oracle = Transformer(args)
+    oracle.load_state_dict(random_state(args=args))
+    model, tokenizer = load(write_gguf(tmp_path / "m", architecture, args), "cpu")
+    assert torch.equal(model(TOKENS[:, :3]), oracle(TOKENS[:, :3]))
+    assert tokenizer.stop_ids == {258} and tokenizer.encode("ab<think>") == [256, 259]
+    assert tokenizer.as_read(tokenizer.chat([{"role": "user", "content": "Hi"}])).startswith("<|im_start|>user")
+
+@pytest.mark.parametrize("kind, error", [("F16", 1e-3), ("BF16", 1e-2)])
+def test_half_precision_in_a_gguf_file_is_read(tmp_path, kind, error):
+    model, _ = load(write_gguf(tmp_path / "m", kind=kind), "cpu")
+    for name, w in random_state().items():
+        assert (model.state_dict()[name] - w).abs().max() <= error * w.abs().max()
+
+def test_the_table_of_llama_3_scaling_in_a_gguf_file_is_read_as_the_scaling_it_is(tmp_path):
+    args = replace(ARGS, rope_theta=500000.0)
+    factors = torch.ones(4)
+    for pair in range(4):
+        freq = args.rope_theta ** (-2 * pair / args.head_dim)
+        turns = 8192 * freq / (2 * torch.pi)
+        share = min(max((turns - 1) / 3, 0), 1)
+        factors[pair] = 1 / (share + (1 - share) / 8)
+    model, _ = load(write_gguf(tmp_path / "m", args=args, rope_freqs__weight=factors.numpy()), "cpu")
+    assert model.args.rope_scaling == pytest.approx((8.0, 1.0, 4.0, 8192))
+    with pytest.raises(ValueError, match="is not the scaling of Llama 3.1"):
+        load(write_gguf(tmp_path / "n", args=args, rope_freqs__weight=factors.flip(0).numpy()), "cpu")
 
 @pytest.mark.parametrize("args", FAMILIES.values(), ids=FAMILIES)
 def test_a_decoded_token_sees_what_a_whole_row_sees_in_every_family(args):

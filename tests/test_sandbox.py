@@ -10,12 +10,13 @@ import tempfile
 import time
 
 import pytest
+from hostile import CHEATS, CHECK, ESCAPES, KEPT, SOLUTION, TRAP
 
+from tasks.interface import Problem
+from tasks.judged_programs import JudgedCheck, score_judged_programs
 from tasks.sandbox import CHILD, Program, fence, run_programs, same
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are tested on Linux")
-TRAP = tempfile.mkdtemp() + "/hostile-file"
-os.chmod(os.path.dirname(TRAP), 0o777)  # a child that gave up root could write here, were it not limited
 HOSTILE = {
     "infinite loop": "def f(x):\n while True: pass",
     "fork bomb": "import os\ndef f(x):\n while True: os.fork()",
@@ -84,21 +85,33 @@ def test_values_of_another_type_are_not_the_same():
     assert same(20, 20.0) and same([20], [20.0])  # as the data set's own assert says
     assert same(0.1 + 0.2, 0.3) and not same(1.0, 1.1) and same(1.0, 1.05, 0.1)
 
-UNHOOK = "import os\nos.kill.__closure__[0].cell_contents = lambda *a: None\n"
-ESCAPES = {  # past the audit hook, from inside; the kernel refuses what they try then
-    "unhooked, reads a folder": UNHOOK + "def f(x): return len(os.listdir('/')) and x + 1",
-    "unhooked, opens a file": UNHOOK + "def f(x): return len(open('/etc/passwd').read()) and x + 1",
-    "unhooked, writes a file": UNHOOK + f"def f(x): return open({TRAP!r}, 'w').write('x') + x",
-    "unhooked, forks": UNHOOK + "import _posixsubprocess\ndef f(x): return x + 1 if os.fork() >= 0 else 0",
-    "a fresh posix": "import sys\nspec = type(sys)('posix')\nspec.name = 'posix'\n"
-                     "import _imp\ndef f(x): return len(_imp.create_builtin(spec).listdir('/')) and x + 1",
-}
-
-def test_a_program_that_takes_the_hook_off_meets_the_kernel(tmp_path):
-    assert "kernel" in fence()
+def test_a_hundred_hostile_programs_escape_nowhere_and_leave_nothing_behind():
+    assert "kernel" in fence() and len(ESCAPES) == 100
+    with open(KEPT, "w"):
+        pass
+    os.chmod(KEPT, 0o666)
+    rights = os.stat(KEPT).st_mode
     results = run_programs([Program(source, "f", [[1]]) for source in ESCAPES.values()], seconds=3)
     assert [name for name, result in zip(ESCAPES, results) if result == [2]] == []
-    assert not os.path.exists(TRAP)
+    assert os.listdir(os.path.dirname(KEPT)) == [os.path.basename(KEPT)]
+    assert os.stat(KEPT).st_mode == rights
+    os.remove(KEPT)
+
+def test_a_set_that_judges_by_its_own_check_cannot_be_cheated():
+    problems = [Problem("p", check=JudgedCheck("f", SOLUTION, CHECK))] * (len(CHEATS) + 1)
+    rewards = score_judged_programs(problems, [*CHEATS.values(), SOLUTION])
+    assert [name for name, r in zip(CHEATS, rewards) if r > 0] == [] and rewards[-1] == 1
+
+def test_a_check_that_draws_random_numbers_draws_the_same_for_judge_and_accused():
+    check = """
+import random
+def check(candidate):
+    for _ in range(20):
+        x = random.random()
+        assert candidate(x) == 2 * x
+"""
+    problems = [Problem("p", check=JudgedCheck("f", "def f(x): return 2 * x", check))] * 2
+    assert score_judged_programs(problems, ["def f(x): return x + x", "def f(x): return x"]) == [1, -1]
 
 def test_the_sandbox_notices_where_it_does_not_hold(monkeypatch):
     """Without filter and hook the bad program of the self-test does run."""

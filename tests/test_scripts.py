@@ -4,6 +4,8 @@ import ast
 import json
 import re
 import runpy
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +155,108 @@ def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, silence, tmp_path):
     assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said
     assert {"state", "config", "logged", "fingerprint"} == torch.load(state, weights_only=True).keys()
     assert run("train.py", *train_flags(tiny_folder, silence, tmp_path / "run"), "--resume").returncode == 0
+
+@pytest.fixture(scope="module")
+def begun(tiny_folder, silence, tmp_path_factory):
+    """A finished little run, to be copied and damaged."""
+    folder = tmp_path_factory.mktemp("runs") / "begun"
+    done = run("train.py", *train_flags(tiny_folder, silence, folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+def nothing(saved):
+    saved.clear()
+
+def not_a_number(saved):
+    for values in saved["state"]["z"].values():
+        values.fill_(float("nan"))
+
+def before_the_start(saved):
+    saved["state"]["best_step"] = -3
+
+def of_another_model(saved):
+    saved["fingerprint"] = "0" * 64
+
+def without_an_optimizer(saved):
+    del saved["state"]["optimizer"]
+
+@pytest.mark.parametrize("damage, said", [
+    (nothing, "is damaged"), (not_a_number, "its numbers make no sense"), (before_the_start, "make no sense"),
+    (of_another_model, "was begun with another model"), (without_an_optimizer, "is damaged")])
+def test_a_damaged_state_is_one_sentence(tiny_folder, silence, begun, tmp_path, monkeypatch, capsys, damage,
+                                         said):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    saved = torch.load(folder / "state.pt", weights_only=True)
+    saved["config"]["out"] = str(folder)
+    damage(saved)
+    torch.save(saved, folder / "state.pt")
+    flags = [*train_flags(tiny_folder, silence, folder), "--resume"]
+    code, printed = run_here(monkeypatch, capsys, "train.py", *flags)
+    assert code == 2 and said in printed.err and printed.err.count("\n") == 1
+
+def test_a_truncated_state_is_one_sentence(tiny_folder, silence, begun, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    whole = (folder / "state.pt").read_bytes()
+    for written in (whole[:-500], b"", b"not a state"):
+        (folder / "state.pt").write_bytes(written)
+        flags = [*train_flags(tiny_folder, silence, folder), "--resume"]
+        code, printed = run_here(monkeypatch, capsys, "train.py", *flags)
+        assert code == 2 and "is damaged" in printed.err
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")
+def test_a_second_run_in_a_folder_is_refused_while_the_first_is_at_work(tiny_folder, silence, tmp_path,
+                                                                        monkeypatch, capsys):
+    import fcntl
+    (tmp_path / "run").mkdir()
+    with open(tmp_path / "run" / "log.jsonl", "a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        flags = train_flags(tiny_folder, silence, tmp_path / "run")
+        code, printed = run_here(monkeypatch, capsys, "train.py", *flags)
+    assert code == 2 and "another run is at work" in printed.err
+    assert (tmp_path / "run" / "log.jsonl").read_text() == ""
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit on the size of files stands for a full disk")
+def test_a_full_disk_costs_one_sentence_and_no_half_written_file(tiny_folder, silence, tmp_path):
+    import resource
+    done = subprocess.run(command("train.py", *train_flags(tiny_folder, silence, tmp_path / "run")),
+                          capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)))
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: "), done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
+    for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines():
+        json.loads(line)
+    assert run("train.py", *train_flags(tiny_folder, silence, tmp_path / "run")).returncode == 0
+
+def test_a_reader_that_goes_away_costs_one_sentence_and_no_work(tiny_folder, silence, tmp_path):
+    child = subprocess.Popen(command("train.py", *train_flags(tiny_folder, silence, tmp_path / "run")),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    child.stdout.close()
+    said = child.stderr.read()
+    assert child.wait() == 2 and said.endswith("whoever read the output has closed it; what was logged and "
+                                               "saved is whole\n"), said
+
+@pytest.mark.parametrize("streams", [">&-", "<&-", "2>&-", ">&- 2>&- <&-", "PYTHONIOENCODING=ascii"])
+def test_closed_streams_and_a_poor_encoding_lose_no_work(tiny_folder, silence, tmp_path, streams):
+    flags = command("train.py", *train_flags(tiny_folder, silence, tmp_path / "run"))
+    before, after = (streams, "") if "=" in streams else ("", streams)
+    done = subprocess.run(f"{before} {shlex.join(flags)} {after}", shell=True, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "silence.safetensors").exists()
+
+def test_default_folders_are_found_beside_the_scripts(tmp_path, monkeypatch):
+    import common
+    monkeypatch.chdir(tmp_path)
+    assert common.beside_the_scripts("experts") == ROOT / "experts"
+    (tmp_path / "experts").mkdir()
+    assert common.beside_the_scripts("experts") == Path("experts")
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(tiny_folder, tmp_path, monkeypatch, capsys):
+    for script, flags in (("eval.py", ["--tasks", "math"]), ("sample.py", ["--task", "math"])):
+        code, printed = run_here(monkeypatch, capsys, script, *flags, "--model", tiny_folder, "--out",
+                                 "/proc/nowhere/log")
+        assert code == 2 and "/proc/nowhere" in printed.err
 
 def sample_flags(tiny_folder, folder):
     model, _ = load(tiny_folder, "cpu")
