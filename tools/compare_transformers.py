@@ -3,6 +3,7 @@
     pip install transformers tokenizers
     python tools/compare_transformers.py                    # logits, greedy answers, chat formats, export
     python tools/compare_transformers.py --texts FOLDER     # and token ids on 10,000 texts of jsonl files
+    python tools/compare_transformers.py --gguf FILE        # another model, as transformers reads the file
     python tools/compare_transformers.py --speed            # rollouts, in alternating pairs, in each dtype
     python tools/compare_transformers.py --step             # a training step against bare forward + backward
     python tools/compare_transformers.py --cem              # a CEM generation against plain ones and merging
@@ -60,7 +61,9 @@ def difference(model, hf, rows):
 
 def compare_random_models(folder):
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    from transformers import (AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig,
+                              MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                              Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
     shape = dict(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=6,
                  num_key_value_heads=2, intermediate_size=80, max_position_embeddings=512,
                  initializer_range=0.2)
@@ -70,15 +73,27 @@ def compare_random_models(folder):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     cases = {"Llama": (LlamaForCausalLM, LlamaConfig(**shape)),
              "Llama-3.1-scaled": (LlamaForCausalLM, LlamaConfig(**shape, rope_parameters=scaled)),
-             "Mistral": (MistralForCausalLM, MistralConfig(**shape, sliding_window=None))}
+             "Mistral": (MistralForCausalLM, MistralConfig(**shape, sliding_window=None)),
+             "Qwen2": (Qwen2ForCausalLM, Qwen2Config(**shape)),
+             "Qwen3": (Qwen3ForCausalLM, Qwen3Config(**shape, head_dim=16)),
+             "SmolLM3": (SmolLM3ForCausalLM, SmolLM3Config(**shape, no_rope_layers=[1, 0], pad_token_id=0))}
     rows = [[5, 9, 80, 3, 2, 7], [7, 1], list(range(1, 61))]
     for name, (kind, config) in cases.items():
         torch.manual_seed(0)
         hf = kind(config).float().eval()
+        for parameter_name, parameter in hf.named_parameters():
+            if parameter_name.endswith("bias") or "norm" in parameter_name:  # else zeros and ones
+                parameter.data += 0.3 * torch.randn_like(parameter)
         hf.save_pretrained(folder / name)
         tokenizer.save(str(folder / name / "tokenizer.json"))
         model, _ = load(folder / name, "cpu")
         report(f"random {name}: max |Δlogit|, float32, ragged batch of 3", difference(model, hf, rows), 1e-4)
+        model.stop_ids = {2}
+        write_hf(model, folder / f"{name} again")
+        again = AutoModelForCausalLM.from_pretrained(folder / f"{name} again").float().eval()
+        report(f"random {name}, exported: max |Δlogit|", difference(model, again, rows), 1e-4)
+        if type(again) is not type(hf) and name != "Mistral":  # whose weights are a Llama's
+            print(f"  exported as {type(again).__name__}: MISSED")
 
 def compare_default_model(folder):
     """The default model, exported by us and loaded by transformers."""
@@ -139,7 +154,8 @@ def compare_chat_formats(folder):
     hf, template = gguf_tokenizer()
     _, ours = load(DEFAULT_MODEL, "cpu")
     cases = {"ChatML": (hf, template, ours, "<|im_start|>", [
-                        {"role": "system", "content": "Be brief."}, *turns])}
+                        {"role": "system", "content": "Be brief."}, *turns]),
+             "ChatML without a system turn": (hf, template, ours, "<|im_start|>", turns)}
 
     _, ours = load(write_meta(folder / "llama3", [random_state()]), "cpu")
     llama = Tokenizer(models.BPE({c: b for c, b in byte_of_character().items()}, []))
@@ -152,8 +168,11 @@ def compare_chat_formats(folder):
     mistral = Tokenizer(models.BPE({t: i for i, t in enumerate(specials + letters)}, [], unk_token="<unk>"))
     mistral.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     mistral.add_special_tokens(specials)
-    mistral.save(str(folder / "mistral.json"))
-    cases["Mistral"] = (mistral, MISTRAL, from_hf(folder / "mistral.json"), "<s>", turns)
+    (folder / "mistral").mkdir()
+    mistral.save(str(folder / "mistral" / "tokenizer.json"))
+    config = {"chat_template": MISTRAL, "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "mistral" / "tokenizer_config.json").write_text(json.dumps(config))
+    cases["Mistral"] = (mistral, MISTRAL, from_hf(folder / "mistral"), "<s>", turns)
     for name, (hf, template, ours, bos, messages) in cases.items():
         theirs = PreTrainedTokenizerFast(
             tokenizer_object=hf, chat_template=template, bos_token=bos, eos_token="</s>")
@@ -161,10 +180,30 @@ def compare_chat_formats(folder):
         wanted = theirs(text, add_special_tokens=False)["input_ids"]
         report(f"{name} chat format: ids differ from apply_chat_template's", ours.chat(messages) != wanted, 0)
 
-def compare_token_ids(folder, n=10_000):
+def compare_gguf(file, folder):
+    """A GGUF file of any family as transformers reads it: logits, greedy answers, chat and token ids."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    model, tokenizer = load(file, "cpu")
+    chats = [[{"role": "user", "content": text}] for text in PROMPTS]
+    prompts = [tokenizer.chat(chat) for chat in chats]
+    hf = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    report(f"{file.name}: max |Δlogit|, float32, 8 ragged prompts", difference(model, hf, prompts), 1e-3)
+    theirs = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    wanted = [theirs.apply_chat_template(chat, add_generation_prompt=True)["input_ids"] for chat in chats]
+    report(f"{file.name}: chats whose ids differ, of 8", sum(a != b for a, b in zip(prompts, wanted)), 0)
+    if folder:
+        texts = texts_of(folder)
+        different = sum(tokenizer.encode(text) != theirs.encode(text, add_special_tokens=False)
+                        for text in texts)
+        report(f"{file.name}: token ids differ, of {len(texts)} texts", different, 0)
+
+def texts_of(folder, n=10_000):
     texts = [value for path in sorted(Path(folder).glob("*.jsonl")) for line in open(path, encoding="utf-8")
              for value in json.loads(line).values() if isinstance(value, str)]
-    texts = texts[::max(1, len(texts) // n)][:n]
+    return texts[::max(1, len(texts) // n)][:n]
+
+def compare_token_ids(folder):
+    texts = texts_of(folder)
     hf, _ = gguf_tokenizer()
     hf.encode_special_tokens = True
     _, ours = load(DEFAULT_MODEL, "cpu")
@@ -285,13 +324,16 @@ def compare_step(rounds):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", default="")
+    parser.add_argument("--gguf", default="")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--step", action="store_true")
     parser.add_argument("--cem", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)  # of --step and --cem
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        if flags.speed:
+        if flags.gguf:
+            compare_gguf(Path(flags.gguf), flags.texts)
+        elif flags.speed:
             compare_speed(Path(name))
         elif flags.step:
             compare_step(flags.rounds)
