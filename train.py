@@ -123,6 +123,8 @@ class Run:
         if not locked(self.lock):
             raise ValueError(f"another run is at work in {self.folder}; choose another --out")
         self.lock.truncate(min(self.logged, self.log.stat().st_size))  # logged but not saved is done again
+        for half_written in self.folder.glob("*.part"):  # of a run that was killed while it saved
+            half_written.unlink()
 
     def save_step(self, metrics):
         append(self.log, metrics)

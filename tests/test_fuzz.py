@@ -1,0 +1,12 @@
+"""pytest tests/test_fuzz.py: 100 damaged inputs, each one sentence or what it was (tools/fuzz.py does more)."""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+from fuzz import fuzz  # noqa: E402
+
+def test_a_damaged_input_is_one_sentence_or_harmless():
+    faults = []
+    counts = fuzz(100, seed=1, show=faults.append)
+    assert faults == []
+    assert counts.total() == 100 and sum(n for (_, outcome), n in counts.items() if outcome == "sentence") > 40

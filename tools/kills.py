@@ -1,0 +1,98 @@
+"""A small run killed with -9 at random moments, each time resumed: do all end with the same expert?
+
+    python tools/kills.py            # 200 kills, a few minutes
+    python tools/kills.py --n 20 --seed 3
+
+Every run is a fork of this process, which has imported everything already, so that the moments of the kills
+lie in the work and not in the imports.
+"""
+import argparse
+import json
+import os
+import random
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+import train  # noqa: E402, F401  what the forks would import
+from conftest import random_state, write_meta  # noqa: E402
+
+WHOLE = {"log.jsonl", "state.pt", "silence.safetensors"}  # what a finished run leaves
+
+def write_rows(path):
+    """Questions that a random model answers rightly half of the time: its one token must say nothing."""
+    rows = [json.dumps({"question": f"Say nothing, {i}.", "answer": "."}) for i in range(120)]
+    path.write_text("\n".join(rows))
+
+def start(flags):
+    """A run of train.py in a fork -> its process id."""
+    child = os.fork()
+    if child:
+        return child
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.argv = ["train.py", *flags]
+    code = 0
+    try:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    os._exit(code or 0)
+
+def finish(flags):
+    """The exit code of a run that nobody kills."""
+    _, status = os.waitpid(start(flags), 0)
+    return os.waitstatus_to_exitcode(status)
+
+def same_tensors(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+def kill_after(child, seconds):
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    rng = random.Random(chosen.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        model = write_meta(folder / "tiny", [random_state()])
+        write_rows(folder / "silence.jsonl")
+        flags = ["--model", str(model), "--task", str(folder / "silence.jsonl"), "--out", str(folder / "run"),
+                 "--steps", "6", "--lr", "0.01", "--dtype", "float32", "--max-new-tokens", "1", "--n-val", "16",
+                 "--n-test", "16"]
+        started = time.time()
+        if finish(flags) != 0:
+            sys.exit("the run fails without being killed")
+        seconds = time.time() - started
+        wanted = load_file(folder / "run" / "silence.safetensors")
+        different, failed, left_behind, kills_in_work = 0, 0, 0, 0
+        for _ in range(chosen.n):
+            shutil.rmtree(folder / "run")
+            kill_after(start(flags), rng.uniform(0, seconds))
+            begun = (folder / "run" / "state.pt").exists()
+            kills_in_work += begun
+            failed += finish([*flags, "--resume"] if begun else flags) != 0
+            different += not same_tensors(load_file(folder / "run" / "silence.safetensors"), wanted)
+            left_behind += {path.name for path in (folder / "run").iterdir()} != WHOLE
+    print(f"{chosen.n} kills, {kills_in_work} of them with a state to resume from, within {seconds:.1f} s of a "
+          f"run: {failed} resumed runs failed, {different} experts differ, {left_behind} folders with leftovers")
+    sys.exit(1 if failed or different or left_behind else 0)
+
+if __name__ == "__main__":
+    main()
