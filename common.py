@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -42,6 +43,7 @@ def argument(default, help):
     return field(default=default, metadata={"help": help, "positional": True})
 
 MODEL_HELP = "a Meta or Hugging Face folder, a .gguf file, or the default model by name"
+TRANSFER_HELP = "take experts that were made for another model of the same shape"
 TEMPLATE_HELP = "a file with a Jinja chat template; empty: the model's own"
 DATA_HELP = "folder of the real data sets' jsonl files"
 DEVICE_HELP = "cuda, mps or cpu; empty: the first of these that is there"
@@ -210,6 +212,19 @@ def decomposed(model, names, basis="svd"):
         basis_of = KeptBases(model.fingerprint, svf.decompose)
     return svf.wrap(model, names, partial(bar, desc="decomposing"), basis_of)
 
+def in_layers(model, names, layers):
+    """Full names of the linears of some layers: "even", or "8-15", both ends included. Raises ValueError for
+    layers that the model does not have."""
+    n_layers = model.args.n_layers
+    found = re.fullmatch(r"(\d+)-(\d+)", layers)
+    if layers == "even":
+        chosen = range(0, n_layers, 2)
+    elif found and int(found[1]) <= int(found[2]) < n_layers:
+        chosen = range(int(found[1]), int(found[2]) + 1)
+    else:
+        raise ValueError(f"--layers {layers}: choose even, or a range of 0-{n_layers - 1}")
+    return [name for name, _ in svf.linears(model, names) if int(name.split(".")[1]) in chosen]
+
 def load_adapter(name):
     """The adapter module of that name: svf, or a file NAME.py of your own beside the scripts.
 
@@ -227,11 +242,12 @@ def load_adapter(name):
             f"--adapter {name} has no function {missing[0]}; svf.py shows the three that an adapter needs")
     return adapter
 
-def open_model(name, modules, device, dtype, chat_template="", adapter=svf, **options):
+def open_model(name, modules, device, dtype, chat_template="", layers="", adapter=svf, **options):
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
-    chat_template is a file, or "" for the model's own. The options are the adapter's: the basis of svf, rank
-    and alpha of lora. Raises ValueError, before the decomposition, for a model that cannot chat.
+    chat_template is a file, or "" for the model's own; layers "" are all. The options are the adapter's: the
+    basis of svf, rank and alpha of lora. Raises ValueError, before the decomposition, for a model that cannot
+    chat.
     """
     started = time.time()
     if modules not in svf.MODULES:
@@ -242,10 +258,13 @@ def open_model(name, modules, device, dtype, chat_template="", adapter=svf, **op
         tokenizer.use_template(Path(chat_template).read_text(encoding="utf-8"))
     if tokenizer.format is None:
         raise ValueError(f"{name} has no chat template; name a file with one: --chat-template FILE")
+    names = svf.MODULES[modules]
+    if layers:
+        names = in_layers(model, names, layers)
     if adapter is svf:
-        decomposed(model, svf.MODULES[modules], **options)
+        decomposed(model, names, **options)
     else:
-        adapter.wrap(model, svf.MODULES[modules], **options)
+        adapter.wrap(model, names, **options)
     model.to(dtype)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{name}: {millions:.0f} M parameters on {device} in {dtype_name(dtype)}, ready in "

@@ -15,18 +15,20 @@ import torch
 import svf
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, categories_of,
                    strategies_with)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED,
-                    answer_with_mixtures, append, bar, beside_the_scripts, command_line, flag, gains, machine,
-                    mean_and_error, open_log, open_model, parse_flags, report, run_main, templates_of)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, TRANSFER_HELP,
+                    answer_with_mixtures, append, bar, beside_the_scripts, command_line, flag, gains,
+                    machine, mean_and_error, open_log, open_model, parse_flags, report, run_main,
+                    templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
 from tasks import cousins_of, get_task
 from tasks.dispatch import requests
 from tasks.interface import Problem, Task
 
-ROWS = ["base", "uninstructed", "random", "expert", "uniform", "examples", *STRATEGIES]
+ROWS = ["base", "uninstructed", "random", "expert", "shuffled", "uniform", "examples", *STRATEGIES]
 N_SHOWN = 3  # solved examples in the prompt of the row "examples"
-RANDOM = "random"  # the name under which a random z stands among the experts
+# names under which controls stand among the experts: a random z, and an expert's numbers in random order
+RANDOM, SHUFFLED = "random", "shuffled "
 
 @dataclass
 class Config:
@@ -44,6 +46,7 @@ class Config:
     data: str = flag("", DATA_HELP)
     out: str = flag("out/eval.jsonl", "every line of the tables as a JSON object, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    transfer: bool = flag(False, TRANSFER_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
     seed: int = flag(TEST_SEED, "of the problems")
     device: str = flag("", DEVICE_HELP)
@@ -89,6 +92,11 @@ def random_expert(model, experts, seed):
         expert[name] = one + size * torch.randn(one.shape, generator=generator).to(one)
     return expert
 
+def shuffled_expert(z, seed):
+    """The expert's numbers in random order within each weight: as large, but of other singular values."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: v[torch.randperm(len(v), generator=generator).to(v.device)] for name, v in z.items()}
+
 @dataclass
 class Row:
     """A row of the accuracy table: one of ROWS, and which expert, or which seed of a search."""
@@ -102,7 +110,7 @@ class Table:
     """One task of the accuracy table: its problems, and how each row asks and answers them."""
     config: Config
     adaptive: AdaptiveModel
-    with_random: AdaptiveModel  # the same, and a random z among its experts
+    with_controls: AdaptiveModel  # the same, and the controls among its experts
     task: Task
     problems: list
     base: list | None = None  # the base model's answers, once its row is done
@@ -114,7 +122,10 @@ class Table:
         for kind in ROWS:
             if self.config.rows and kind not in self.config.rows.split(","):
                 continue
-            if kind == "expert":
+            if kind == "shuffled":
+                rows += [Row(SHUFFLED + name, kind, expert=SHUFFLED + name)
+                         for name in self.adaptive.experts.task]
+            elif kind == "expert":
                 rows += [Row(f"expert {name}", kind, expert=name) for name in self.adaptive.experts.task]
             elif kind in STRATEGIES and kind not in strategies:
                 print(f"no row {kind}: there is no dispatch expert in {self.config.experts}")
@@ -127,7 +138,7 @@ class Table:
 
     def first_pass(self, row):
         """(the problems as they are asked, one mixture each) of a row."""
-        if row.kind == "expert":
+        if row.kind in ("expert", "shuffled"):
             return self.problems, self.all_to(row.expert)
         if row.kind == "random":
             return self.problems, self.all_to(RANDOM)
@@ -172,7 +183,7 @@ class Table:
         asked, mixtures = self.first_pass(row)
         chosen = time.time()
         desc = f"{self.task.name}: {row.label}"
-        answers = answer_with_mixtures(self.with_random, self.task, asked, mixtures, desc)
+        answers = answer_with_mixtures(self.with_controls, self.task, asked, mixtures, desc)
         answered = time.time()
         if row.kind == "base":
             self.base = answers
@@ -189,11 +200,12 @@ class Table:
 def accuracy_table(config, adaptive, tasks):
     """Every row on every task; the seconds of both passes are in the log."""
     experts = adaptive.experts
-    random_z = random_expert(adaptive.model, experts.task, config.seed)
-    with_random = replace(adaptive, experts=replace(experts, task={**experts.task, RANDOM: random_z}))
+    controls = {RANDOM: random_expert(adaptive.model, experts.task, config.seed)}
+    controls |= {SHUFFLED + name: shuffled_expert(z, config.seed) for name, z in experts.task.items()}
+    with_controls = replace(adaptive, experts=replace(experts, task=experts.task | controls))
     for task in tasks:
         problems = task.problems(config.split, config.n, config.seed)
-        table = Table(config, adaptive, with_random, task, problems)
+        table = Table(config, adaptive, with_controls, task, problems)
         for row in table.rows():
             table.report_row(row)
 
@@ -258,7 +270,7 @@ def main():
     open_log(config.out)
     model, tokenizer = open_model(config.model, "all", config.device, config.dtype,
                                   config.chat_template)
-    adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model))
+    adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model, config.transfer))
     if config.instructions:
         instruction_table(config, adaptive, tasks)
     elif config.dispatch:

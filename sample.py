@@ -11,9 +11,9 @@ from pathlib import Path
 
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, dressed,
                    second_pass)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, answer_with_mixtures,
-                    argument, bar, beside_the_scripts, flag, open_log, open_model, parse_flags, report,
-                    run_main, show)
+from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TRANSFER_HELP,
+                    answer_with_mixtures, argument, bar, beside_the_scripts, flag, open_log, open_model,
+                    parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts, read_metadata, save_expert
 from formats.huggingface import write_hf
@@ -45,6 +45,7 @@ class Config:
     max_new_tokens: int = flag(200, "of an answer to a prompt, or to a question of your own file")
     out: str = flag("out/sample.jsonl", "scores of a task as JSON objects, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    transfer: bool = flag(False, TRANSFER_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
     seed: int = flag(0, "of the examples, the problems and the search")
     device: str = flag("", DEVICE_HELP)
@@ -92,7 +93,7 @@ def open_adaptive_model(config):
                                   config.chat_template)
     experts = Experts()
     if config.adapt != "none":
-        experts = load_experts(Path(config.experts), model)
+        experts = load_experts(Path(config.experts), model, config.transfer)
     adaptive = AdaptiveModel(model, tokenizer, experts)
     if config.expert:
         add_expert(config, adaptive, config.expert)
@@ -102,7 +103,7 @@ def add_expert(config, adaptive, name):
     """Load an expert, by its name in --experts or by its file. Raises ValueError for a classifier."""
     known = Path(config.experts, f"{name}.safetensors")
     path = known if known.exists() else Path(name)
-    z, metadata = load_expert(path, adaptive.model)
+    z, metadata = load_expert(path, adaptive.model, config.transfer)
     if metadata["kind"] == "dispatch":
         raise ValueError(f"{path} is a classifier and does not answer; use it by --adapt classifier")
     adaptive.experts.add(path.stem, z, metadata)

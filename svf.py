@@ -114,9 +114,9 @@ class SVFLinear(nn.Module):
         return y if bias is None else y + bias
 
 def linears(model, names):
-    """[(full name, nn.Linear)] of the linears whose last name is in `names`. ValueError if there is none."""
+    """[(full name, nn.Linear)] of the linears whose full or last name is in `names`. ValueError if none is."""
     found = [(name, module) for name, module in model.named_modules()
-             if isinstance(module, nn.Linear) and name.split(".")[-1] in names]
+             if isinstance(module, nn.Linear) and (name in names or name.split(".")[-1] in names)]
     if not found:
         raise ValueError(f"nothing to adapt: no nn.Linear of this model is named {' or '.join(names)}")
     return found
@@ -141,7 +141,7 @@ def identity_basis(name, W):
 BASES = {"svd": singular_basis, "random": random_basis, "identity": identity_basis}
 
 def wrap(model, names, progress=iter, basis_of=singular_basis):
-    """Freeze the model and put an SVFLinear around every nn.Linear whose last name is in `names`, in place.
+    """Freeze the model and put an SVFLinear around the linears named by `names`, in place.
 
     Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
     basis_of(weight name, W) -> (r, r) is one of BASES, or keeps bases between runs (formats/experts.py,

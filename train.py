@@ -60,6 +60,7 @@ class Config:
     objective: str = flag("reward", "reward, or sft: next-token loss on the gold answers")
     learner: str = flag("reinforce", "how z follows the reward: reinforce, or es (evolution strategies)")
     modules: str = flag("all", "which linears are adapted: attn (wq wk wv wo), mlp (w1 w2 w3), qv or all")
+    layers: str = flag("", "of them, those of some blocks: even, or a range as 8-15; empty: all")
     steps: int = flag(32, "updates of z")
     rollouts: int = flag(64, "sampled answers per step")
     group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
@@ -174,7 +175,8 @@ def read_state(path, device):
         numbers = [*state["z"].values(), *state["best"].values()]
         is_whole = ("param_groups" in state["optimizer"] and 0 <= state["best_step"] <= state["step"]
                     and saved["logged"] >= 0 and numbers != [] and isinstance(saved["fingerprint"], str)
-                    and isinstance(saved["config"], dict) and all(values.isfinite().all() for values in numbers))
+                    and isinstance(saved["config"], dict)
+                    and all(values.isfinite().all() for values in numbers))
     except (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError,
             pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
@@ -222,7 +224,7 @@ def gradient_of(config):
 def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
     model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype,
-                                  config.chat_template, adapter, **adapter_options(config))
+                                  config.chat_template, config.layers, adapter, **adapter_options(config))
     sampling = Sampling(config.temperature)
     if task is None:
         categories = adapt.categories_of(load_experts(Path(config.experts), model))

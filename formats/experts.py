@@ -99,16 +99,18 @@ def read_metadata(path):
     with open_expert(path) as file:
         return metadata_of(path, file)
 
-def load_expert(path, model):
-    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for any other file."""
+def load_expert(path, model, transfer=False):
+    """An expert made for this model -> ({weight name: z}, metadata). Raises ValueError for any other file;
+    `transfer` takes one that was made for another model of the same shape (paper, table 5)."""
     if path.stem == "other":
         raise ValueError(f'{path}: "other" is the base model; give the expert another name')
     with open_expert(path, str(model.tok_embeddings.weight.device)) as file:
         metadata = metadata_of(path, file)
         z = {name: file.get_tensor(name) for name in file.keys()}
-    if metadata["fingerprint"] != model.fingerprint:
+    if metadata["fingerprint"] != model.fingerprint and not transfer:
         raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "
-                         f"train another: python train.py --model {model.name}")
+                         f"train another: python train.py --model {model.name}; or try it all the same, "
+                         "with --transfer")
     if metadata["adapter"] != "svf":
         raise ValueError(f"{path} was made by the adapter {metadata['adapter']}; only experts of svf can be "
                          "mixed")
@@ -118,11 +120,11 @@ def load_expert(path, model):
     check_z(path, z, metadata, model)
     return z, metadata
 
-def load_experts(folder, model):
+def load_experts(folder, model, transfer=False):
     """Every expert of a folder. Raises FileNotFoundError if none of them is of a task."""
     experts = Experts()
     for path in sorted(folder.glob("*.safetensors")):
-        experts.add(path.stem, *load_expert(path, model))
+        experts.add(path.stem, *load_expert(path, model, transfer))
     if not experts.task:
         raise FileNotFoundError(
             f"{folder} has no expert of a task (*.safetensors); train one: python train.py")

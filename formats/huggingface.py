@@ -27,12 +27,12 @@ HF_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positi
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
                  "SmolLM3ForCausalLM")
 # Keys that change what is computed, of these and of related models. One is refused by name unless its value
-# is nothing (false, null, 0, empty) or says that it changes nothing; all other keys pass, whatever their name.
+# is nothing (false, null, 0, empty) or changes nothing; all other keys pass, whatever their name.
 CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "quantization", "num_experts",
             "num_local_experts", "n_routed_experts", "num_experts_per_tok", "attn_logit_softcapping",
             "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv", "parallel_attn",
-            "rope_interleaved", "use_parallel_residual", "attention_chunk_size", "cross_attention_layers", "vision_config",
-            "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm", "use_qk_norm",
+            "rope_interleaved", "use_parallel_residual", "attention_chunk_size",
+            "cross_attention_layers", "vision_config", "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm", "use_qk_norm",
             "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention", "block_sparse_config"}
 # and those that multiply or divide, which do nothing at 1
 FACTORS = {"logits_scaling", "logit_scale", "attention_multiplier", "residual_multiplier", "scale_depth",

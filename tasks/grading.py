@@ -83,6 +83,15 @@ def score_numbers(problems, texts):
     return [reward(concluded_number(problem.prompt, text) == numbers(problem.gold)[0])
             for problem, text in zip(problems, texts)]
 
+def score_expressions(problems, texts):
+    """Each answer is +1 if its final mathematical expression equals the gold one's, as math-verify reads and
+    compares LaTeX. Raises ValueError without that package."""
+    try:
+        from math_verify import parse, verify
+    except ModuleNotFoundError:
+        raise ValueError("grading LaTeX needs one more package: pip install math-verify") from None
+    return [reward(verify(parse(problem.gold), parse(text))) for problem, text in zip(problems, texts)]
+
 def mentioned_options(options, text):
     """The candidates in the order in which the text mentions them, in lower case."""
     longest_first = sorted(options, key=len, reverse=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tasks.grading import numbers, score_letters, score_numbers, score_programs
+from tasks.grading import numbers, score_expressions, score_letters, score_numbers, score_programs
 from tasks.interface import Problem, ProgramCheck, Rows, Task
 from tasks.jsonl import read_problems
 from tasks.judged_programs import JudgedCheck, score_judged_programs
@@ -30,6 +30,11 @@ def mawps_problem(row):
     if not math.isfinite(gold):
         raise ValueError(f"answer is {gold}")
     return Problem(row["question"], MATH_TASK.prefill, f"{gold:.10g}")
+
+def math_problem(row):
+    if "\\boxed" not in row["solution"]:
+        raise ValueError("the solution has no \\boxed answer")
+    return Problem(row["problem"], gold=row["solution"])
 
 def arc_problem(row):
     labels, texts = row["choices"]["label"], row["choices"]["text"]
@@ -92,6 +97,9 @@ def first_200_and_100_more(rows):
 def dev_and_test_files(dev, test):
     return {"val": dev, "test": test}
 
+def examples_and_test_files(train, test):
+    return {"val": train[:10], "test": test}
+
 def first_ten_for_examples(rows):
     return {"val": rows[:10], "test": rows[10:]}
 
@@ -111,6 +119,8 @@ class Answered:
 AS_MATH = Answered(MATH_TASK.system, MATH_TASK.prefill, MATH_TASK.max_new_tokens, score_numbers,
                    instruction=MATH_TASK.instruction)
 IN_STEPS = Answered("Solve the problem step by step. End with the answer.", "", 256, score_numbers)
+BY_EXPRESSION = Answered("Solve the problem step by step. Put the answer in \\boxed{}.", "", 512,
+                         score_expressions)
 BY_PROGRAM = Answered("Write Python code.", "```python\n", 256, score_programs, "```", runs_programs=True)
 BY_JUDGED_PROGRAM = replace(BY_PROGRAM, score=score_judged_programs)
 BY_LETTER = Answered("Answer the question.", "Answer:", 24, score_letters)
@@ -132,6 +142,8 @@ REAL_SETS = {
     "mbpp": RealSet(("mbppplus_v010",), first_200_and_100_more, mbpp_problem, BY_PROGRAM,
                     '{"prompt": "…", "entry_point": "f", "canonical_solution": "…", "assertion": "…", '
                     '"atol": 0}'),
+    "math500": RealSet(("math_train", "math500"), examples_and_test_files, math_problem, BY_EXPRESSION,
+                       '{"problem": "…", "solution": "… \\\\boxed{…} …"}'),
     "arc_easy": RealSet(("arc_easy_train", "arc_easy_test"), train_and_test_files, arc_problem, BY_LETTER,
                         ARC_ROW),
     "arc_challenge": RealSet(("arc_challenge_dev", "arc_challenge_test"), dev_and_test_files, arc_problem,

@@ -211,7 +211,8 @@ def test_a_gguf_file_is_the_same_model(tmp_path, architecture, args):
     model, tokenizer = load(write_gguf(tmp_path / "m", architecture, args), "cpu")
     assert torch.equal(model(TOKENS[:, :3]), oracle(TOKENS[:, :3]))
     assert tokenizer.stop_ids == {258} and tokenizer.encode("ab<think>") == [256, 259]
-    assert tokenizer.as_read(tokenizer.chat([{"role": "user", "content": "Hi"}])).startswith("<|im_start|>user")
+    chat = tokenizer.chat([{"role": "user", "content": "Hi"}])
+    assert tokenizer.as_read(chat).startswith("<|im_start|>user")
 
 @pytest.mark.parametrize("kind, error", [("F16", 1e-3), ("BF16", 1e-2)])
 def test_half_precision_in_a_gguf_file_is_read(tmp_path, kind, error):

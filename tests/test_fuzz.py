@@ -1,4 +1,4 @@
-"""pytest tests/test_fuzz.py: 100 damaged inputs, each one sentence or what it was (tools/fuzz.py does more)."""
+"""pytest tests/test_fuzz.py: 100 damaged inputs, each a sentence or what it was (tools/fuzz.py: more)."""
 import sys
 from pathlib import Path
 
@@ -9,4 +9,5 @@ def test_a_damaged_input_is_one_sentence_or_harmless():
     faults = []
     counts = fuzz(100, seed=1, show=faults.append)
     assert faults == []
-    assert counts.total() == 100 and sum(n for (_, outcome), n in counts.items() if outcome == "sentence") > 40
+    sentences = sum(n for (_, outcome), n in counts.items() if outcome == "sentence")
+    assert counts.total() == 100 and sentences > 40

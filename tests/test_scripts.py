@@ -215,7 +215,7 @@ def test_a_second_run_in_a_folder_is_refused_while_the_first_is_at_work(tiny_fol
     assert code == 2 and "another run is at work" in printed.err
     assert (tmp_path / "run" / "log.jsonl").read_text() == ""
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit on the size of files stands for a full disk")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit on files stands for a full disk")
 def test_a_full_disk_costs_one_sentence_and_no_half_written_file(tiny_folder, silence, tmp_path):
     import resource
     done = subprocess.run(command("train.py", *train_flags(tiny_folder, silence, tmp_path / "run")),
@@ -252,7 +252,7 @@ def test_default_folders_are_found_beside_the_scripts(tmp_path, monkeypatch):
     (tmp_path / "experts").mkdir()
     assert common.beside_the_scripts("experts") == Path("experts")
 
-def test_an_output_that_cannot_be_written_is_found_before_the_work(tiny_folder, tmp_path, monkeypatch, capsys):
+def test_an_output_that_cannot_be_written_is_found_before_the_work(tiny_folder, monkeypatch, capsys):
     for script, flags in (("eval.py", ["--tasks", "math"]), ("sample.py", ["--task", "math"])):
         code, printed = run_here(monkeypatch, capsys, script, *flags, "--model", tiny_folder, "--out",
                                  "/proc/nowhere/log")

@@ -9,7 +9,7 @@ from tasks import cousins_of, family_tasks, get_task
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
 from tasks.grading import (chosen_letter, chosen_option, concluded_number, mentioned_options, mentions_gold,
-                           numbers, program_of)
+                           numbers, program_of, score_expressions)
 from tasks.interface import Problem
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD
@@ -170,9 +170,18 @@ def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own()
 @pytest.mark.parametrize("name", REAL_SETS)
 def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
     task = get_task(name, data)
+    if name == "math500":
+        pytest.importorskip("math_verify")
     for split in task.splits:
         problems = task.problems(split, 60 if task.stop else 10**6, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
+
+@pytest.mark.parametrize("text, r", [
+    ("so it is $\\boxed{\\frac{1}{2}}$", 1), ("The answer is $0.5$.", 1), ("\\boxed{\\dfrac12}", 1),
+    ("2", -1), ("", -1)])
+def test_expressions_are_compared_by_what_they_are(text, r):
+    pytest.importorskip("math_verify")
+    assert score_expressions([Problem("p", gold="we get $\\boxed{\\frac{1}{2}}.$")], [text]) == [r]
 
 def test_real_sets_have_the_papers_splits(data):
     real = {name: get_task(name, data) for name in REAL_SETS}

@@ -3,8 +3,8 @@
     python tools/fuzz.py               # 1,000 of them, a minute or two
     python tools/fuzz.py --n 100 --seed 7
 
-Files of a small random model are damaged in one place each: experts, checkpoints in three formats, tokenizers,
-jsonl rows, states of a run, flags. Four outcomes count as faults: a traceback (anything but ValueError and
+Files of a small random model are damaged in one place each: experts, checkpoints in three formats,
+tokenizers, jsonl rows, states of a run, flags. Three outcomes count as faults: a traceback (anything but ValueError and
 OSError, which the scripts say in one sentence), a hang, and silently wrong: a file that was taken although
 what it gives is no number, or of another type. A flipped bit in the middle of a weight gives another valid
 model; no format here has a checksum that could tell, so such a file counts as taken.
@@ -208,7 +208,7 @@ def fuzz(n, seed, show=print):
     return counts
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()

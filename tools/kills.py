@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import train  # noqa: E402, F401  what the forks would import
+import train  # noqa: E402  so that no fork has to import all that it imports
 from conftest import random_state, write_meta  # noqa: E402
 
 WHOLE = {"log.jsonl", "state.pt", "silence.safetensors"}  # what a finished run leaves
@@ -44,7 +44,7 @@ def start(flags):
     sys.argv = ["train.py", *flags]
     code = 0
     try:
-        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        runpy.run_path(train.__file__, run_name="__main__")
     except SystemExit as end:
         code = end.code
     os._exit(code or 0)
@@ -63,7 +63,7 @@ def kill_after(child, seconds):
     os.waitpid(child, 0)
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -74,8 +74,8 @@ def main():
         model = write_meta(folder / "tiny", [random_state()])
         write_rows(folder / "silence.jsonl")
         flags = ["--model", str(model), "--task", str(folder / "silence.jsonl"), "--out", str(folder / "run"),
-                 "--steps", "6", "--lr", "0.01", "--dtype", "float32", "--max-new-tokens", "1", "--n-val", "16",
-                 "--n-test", "16"]
+                 "--steps", "6", "--lr", "0.01", "--dtype", "float32", "--max-new-tokens", "1",
+                 "--n-val", "16", "--n-test", "16"]
         started = time.time()
         if finish(flags) != 0:
             sys.exit("the run fails without being killed")
@@ -90,8 +90,9 @@ def main():
             failed += finish([*flags, "--resume"] if begun else flags) != 0
             different += not same_tensors(load_file(folder / "run" / "silence.safetensors"), wanted)
             left_behind += {path.name for path in (folder / "run").iterdir()} != WHOLE
-    print(f"{chosen.n} kills, {kills_in_work} of them with a state to resume from, within {seconds:.1f} s of a "
-          f"run: {failed} resumed runs failed, {different} experts differ, {left_behind} folders with leftovers")
+    print(f"{chosen.n} kills within the {seconds:.1f} s of a run, {kills_in_work} of them with a state to "
+          f"resume from: {failed} runs failed then, {different} experts differ, {left_behind} folders have "
+          "leftovers")
     sys.exit(1 if failed or different or left_behind else 0)
 
 if __name__ == "__main__":
