@@ -114,7 +114,7 @@ class SVFLinear(nn.Module):
         return y if bias is None else y + bias
 
 def linears(model, names):
-    """[(full name, nn.Linear)] of the linears whose full or last name is in `names`. ValueError if none is."""
+    """[(full name, nn.Linear)] of those whose full or last name is in `names`. ValueError if there is none."""
     found = [(name, module) for name, module in model.named_modules()
              if isinstance(module, nn.Linear) and (name in names or name.split(".")[-1] in names)]
     if not found:

@@ -32,8 +32,8 @@ CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "qu
             "num_local_experts", "n_routed_experts", "num_experts_per_tok", "attn_logit_softcapping",
             "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv", "parallel_attn",
             "rope_interleaved", "use_parallel_residual", "attention_chunk_size",
-            "cross_attention_layers", "vision_config", "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm", "use_qk_norm",
-            "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention", "block_sparse_config"}
+            "cross_attention_layers", "vision_config", "text_config", "is_encoder_decoder",
+            "add_cross_attention", "qk_layernorm", "use_qk_norm", "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention", "block_sparse_config"}
 # and those that multiply or divide, which do nothing at 1
 FACTORS = {"logits_scaling", "logit_scale", "attention_multiplier", "residual_multiplier", "scale_depth",
            "embedding_multiplier", "scale_emb", "partial_rotary_factor", "rotary_pct", "attention_scale"}

@@ -5,6 +5,7 @@ import random
 import pytest
 
 import common
+import svf
 from rl import Answer
 from tasks import get_task
 
@@ -30,6 +31,21 @@ def test_a_gain_is_counted_problem_by_problem():
     base, better = answers([1, 0, 0, 0] * 25), answers([1, 1, 0, 0] * 25)
     mean, error = common.mean_and_error(common.gains(base, better), [-1] * 100)
     assert mean == pytest.approx(0.25) and error == pytest.approx(math.sqrt(0.25 * 0.75 / 100))
+
+def test_layers_choose_blocks_and_nothing_else(tiny_folder):
+    from formats.load import load
+    from svf import MODULES
+    model, _ = load(tiny_folder, "cpu")
+    assert common.in_layers(model, MODULES["all"], "0-1") == [name for name, _ in svf.linears(
+        model, MODULES["all"])]
+    for layers in ("even", "0-0"):
+        names = common.in_layers(model, MODULES["attn"], layers)
+        assert names == [f"layers.0.attention.{name}" for name in MODULES["attn"]]
+    wrapped = svf.wrap(model, common.in_layers(model, MODULES["all"], "1-1"))
+    assert {name.split(".")[1] for name in svf.start(wrapped)} == {"1"} and len(svf.start(wrapped)) == 7
+    for layers in ("odd", "1-0", "0-2", "2"):
+        with pytest.raises(ValueError, match="a range of 0-1"):
+            common.in_layers(model, MODULES["all"], layers)
 
 def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

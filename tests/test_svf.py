@@ -163,6 +163,8 @@ def test_an_expert_survives_the_disk_and_is_refused_by_another_base(tiny, tmp_pa
     other = load(write_meta(tmp_path / "other", [random_state(seed=1)]), "cpu")[0]
     with pytest.raises(ValueError, match="tiny.*other"):
         load_expert(path, other)
+    transferred, _ = load_expert(path, wrap(other, MODULES["all"]), transfer=True)
+    assert all(torch.equal(transferred[n], z[n]) for n in z)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="is not an expert"):
         load_expert(path, model)
