@@ -53,7 +53,7 @@ METHODS = {
     "svf by es": Method(4e-3, gradient=evolve)}
 TASK, FORGOTTEN = "math", ("code", "reasoning")
 SEEDS = (0, 1, 2)
-N_VAL, N_TEST, N_FORGOTTEN = 192, 256, 128
+MOST_RATES = 8  # in the grid of a method
 
 @dataclass
 class Config:
@@ -61,6 +61,8 @@ class Config:
     steps: int = flag(16, "updates of a run")
     rollouts: int = flag(64, "answers per step")
     rates: int = flag(4, "learning rates of the first grid")
+    n_val: int = flag(192, "problems that choose the rate")
+    n_test: int = flag(256, "problems of each split for the three seeds at that rate")
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     device: str = flag("", DEVICE_HELP)
@@ -129,44 +131,46 @@ class Comparison:
 
     def validated(self, rate):
         z, record = self.train(rate, seed=0)
-        record |= {"stage": "grid", "n": N_VAL, "val": 0.0}
+        record |= {"stage": "grid", "n": self.config.n_val, "val": 0.0}
         if z is not None:
-            _, answers = self.answers(z, TASK, "val", N_VAL)
+            _, answers = self.answers(z, TASK, "val", self.config.n_val)
             record["val"] = accuracy(answers)
         self.log(record)
         print(f"{self.name:<20} lr {rate:.2g}: {100 * record['val']:.1f} % on validation", flush=True)
 
     def best_rate(self):
-        """The rate of the best validation; the grid grows while that is at its edge."""
+        """The rate of the best validation, the nearest to where it was expected among equals; the grid grows
+        while that is at its edge, to MOST_RATES."""
         first = -(self.config.rates // 2)
         wanted = [self.method.rate * 10 ** (k / 2) for k in range(first, first + self.config.rates)]
         while True:
-            done = {record["lr"]: record["val"] for record in self.done("grid")}
-            missing = [rate for rate in wanted if not any(math.isclose(rate, other) for other in done)]
+            accuracy_at = {record["lr"]: record["val"] for record in self.done("grid")}
+            missing = [rate for rate in wanted if not any(math.isclose(rate, done) for done in accuracy_at)]
             if missing:
                 self.validated(missing[0])
                 continue
-            best = max(sorted(done), key=done.get)
-            if best == max(done):
-                wanted = [best * 10 ** 0.5]
-            elif best == min(done):
-                wanted = [best / 10 ** 0.5]
-            else:
+            from_the_middle = sorted(accuracy_at, key=self.distance_from_the_middle)
+            best = max(from_the_middle, key=accuracy_at.get)
+            if len(accuracy_at) >= MOST_RATES or min(accuracy_at) < best < max(accuracy_at):
                 return best
+            wanted = [best * 10 ** 0.5 if best == max(accuracy_at) else best / 10 ** 0.5]
+
+    def distance_from_the_middle(self, rate):
+        return abs(math.log(rate / self.method.rate))
 
     # -- three seeds at that rate, on problems that chose nothing --------------------------------------------
 
     def tested(self, rate, seed):
         z, record = self.train(rate, seed)
-        record["stage"] = "final"
+        record |= {"stage": "final", "n": self.config.n_test}
         for split in ("heldout", "test"):
-            problems, answers = self.answers(z or {}, TASK, split, N_TEST)
+            problems, answers = self.answers(z or {}, TASK, split, self.config.n_test)
             record[split], record[f"{split}_se"] = mean_and_error(hits(answers), templates_of(problems))
             if split == "test":
-                _, base = self.answers({}, TASK, split, N_TEST)
+                _, base = self.answers({}, TASK, split, self.config.n_test)
                 record["gains"], record["templates"] = gains(base, answers), templates_of(problems)
         for other in FORGOTTEN:
-            problems, answers = self.answers(z or {}, other, "heldout", N_FORGOTTEN)
+            problems, answers = self.answers(z or {}, other, "heldout", self.config.n_test // 2)
             record[other] = accuracy(answers)
         self.log(record)
         print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: unseen {100 * record['test']:.1f} %", flush=True)
