@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import parallel
 import svf
 from adapt import second_pass
 from formats.default_model import cache_folder
@@ -122,9 +123,12 @@ def run_main(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
     except (ValueError, OSError) as error:
         code, said = 2, f"error: {error}"
+        if parallel.rank() > 0 and isinstance(error, ValueError):
+            said = ""  # the first process says the same
     except KeyboardInterrupt:
         code, said = 130, "\ninterrupted"
-    print(said, file=sys.stderr)
+    if said:
+        print(said, file=sys.stderr)
     sys.exit(code)
 
 # -- logs ----------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
+import parallel
 from model import Sampling, Stopping, common_prefix_length, generate, pad
 
 # -- answers and their rewards -------------------------------------------------------------------------------
@@ -168,11 +169,12 @@ class Learner:
     gradient: Callable  # (learner, z, step, on_token) -> metrics, and −dJ/dz in z.grad: reinforce, or another
 
     def problems(self, step, n):
-        """n problems to train on, and a generator of random numbers. They depend on (seed, step) alone, so a
-        resumed run repeats its answers."""
+        """This process's share of n problems to train on, and a generator of random numbers. They depend on
+        (seed, step) alone, so a resumed run repeats its answers."""
         step_seed = self.settings.seed * 1_000_003 + step
-        generator = torch.Generator(self.model.tok_embeddings.weight.device).manual_seed(step_seed)
-        return self.task.problems("train", n, step_seed), generator
+        generator = torch.Generator(self.model.tok_embeddings.weight.device)
+        generator.manual_seed(step_seed + 10 ** 12 * parallel.rank())
+        return parallel.share(self.task.problems("train", n, step_seed)), generator
 
 def learning_rate(settings, step):
     """Cosine decay from lr at step 1 to almost 0 at the last."""
@@ -201,15 +203,19 @@ def reinforce(learner, z, step, on_token):
     with learner.adapter.using(learner.model, z):
         answers = rollout(learner.model, learner.tokenizer, learner.task, problems, sampling,
                           on_token=on_token)
-        advantages = leave_one_out([a.r for a in answers], settings.group)
-        kl = accumulate_gradient(learner.model, learner.adapter, answers, advantages, learner.sampling,
-                                 settings)
-    metrics = {"right": accuracy(answers),
-               "finished": sum(a.finished for a in answers) / len(answers),
-               "tokens": sum(len(a.ids) for a in answers) / len(answers)}
+        of_processes = parallel.gather(answers)
+        everyones = [answer for part in of_processes for answer in part]
+        advantages = leave_one_out([a.r for a in everyones], settings.group)
+        first = sum(len(part) for part in of_processes[:parallel.rank()])  # where this process's begin
+        kl = accumulate_gradient(learner.model, learner.adapter, answers,
+                                 advantages[first:first + len(answers)], learner.sampling, settings)
+    parallel.add_up_gradients(z, weight=len(answers) / len(everyones))
+    metrics = {"right": accuracy(everyones),
+               "finished": sum(a.finished for a in everyones) / len(everyones),
+               "tokens": sum(len(a.ids) for a in everyones) / len(everyones)}
     if settings.lam > 0:
         metrics["kl"] = kl
-    warning = warning_of(answers, advantages)
+    warning = warning_of(everyones, advantages)
     if warning:
         metrics["warning"] = warning
     return metrics
@@ -230,6 +236,7 @@ def imitate(learner, z, step, on_token):
     with learner.adapter.using(learner.model, z):
         accumulate_gradient(learner.model, learner.adapter, answers, [1.0] * len(answers), Sampling(1.0),
                             learner.settings)
+    parallel.add_up_gradients(z, weight=1 / parallel.world())
     return {"tokens": sum(len(a.ids) for a in answers) / len(answers)}
 
 def update(learner, z, optimizer, step, on_token):

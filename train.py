@@ -10,6 +10,7 @@ the validations, and compare it with the base model on `heldout` problems (of th
     python train.py --task questions.jsonl    # your own questions (tasks/jsonl.py says what a row is)
 """
 import json
+import os
 import pickle
 import shlex
 import time
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 import adapt
 import es
+import parallel
 import svf
 from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED,
                     answer_with_adapter, append, bar, beside_the_scripts, command_line, flag, gains,
@@ -80,6 +82,9 @@ class Config:
 def read_config():
     """The flags, checked, with --quick and the output folder filled in."""
     config = parse_flags(Config, __doc__)
+    if config.rollouts % parallel.world() or config.learner == "es" and parallel.world() > 1:
+        raise ValueError(f"{parallel.world()} processes cannot share --rollouts {config.rollouts} --learner "
+                         f"{config.learner}; choose a multiple, and reinforce")
     if config.quick:
         for name in ("steps", "n_val", "n_test"):
             if getattr(config, name) != getattr(Config, name):
@@ -111,7 +116,7 @@ class Run:
 
     @property
     def log(self):
-        return self.folder / "log.jsonl"
+        return self.folder / "log.jsonl" if parallel.rank() == 0 else Path(os.devnull)
 
     def begin(self, model):
         """From here on the folder is this process's alone. Raises ValueError if another run is at work in it,
@@ -119,6 +124,8 @@ class Run:
         if self.state and self.fingerprint != model.fingerprint:
             raise ValueError(f"{self.folder} was begun with another model than {model.name} is now")
         self.fingerprint = model.fingerprint
+        if parallel.rank() > 0:
+            return  # the first process writes
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = open(self.log, "a")
         if not locked(self.lock):
@@ -129,6 +136,8 @@ class Run:
 
     def save_step(self, metrics):
         append(self.log, metrics)
+        if parallel.rank() > 0:
+            return
         beside = self.folder / "state.part"
         try:
             torch.save({"state": self.state, "config": asdict(self.config), "fingerprint": self.fingerprint,
@@ -159,7 +168,7 @@ def open_run(config):
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
     if not config.resume:
         return Run(config, folder, state={}, logged=0, fingerprint="")
-    device, _ = pick_device(config.device, config.dtype)
+    device, _ = pick_device(config.device or parallel.device(), config.dtype)
     saved = read_state(path, device)
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"].get(key) != value:
@@ -223,7 +232,7 @@ def gradient_of(config):
 
 def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
-    model, tokenizer = open_model(config.model, config.modules, config.device, config.dtype,
+    model, tokenizer = open_model(config.model, config.modules, config.device or parallel.device(), config.dtype,
                                   config.chat_template, config.layers, adapter, **adapter_options(config))
     sampling = Sampling(config.temperature)
     if task is None:
@@ -241,13 +250,17 @@ def make_learner(config, task, gradient):
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z; {} is the base model, whose answers are kept between runs."""
 
+    mine = parallel.share(problems)
+
     def answer_them():
-        return answer_with_adapter(learner, z, problems, desc)
+        return answer_with_adapter(learner, z, mine, desc)
 
     # the dispatcher's logit bias is not part of the model, so its base answers are not kept
     if z or learner.sampling.logit_bias is not None:
-        return answer_them()
-    return kept_or_answered(answer_them, learner.model, learner.task, problems)
+        answers = answer_them()
+    else:
+        answers = kept_or_answered(answer_them, learner.model, learner.task, mine)
+    return parallel.gather_shares(answers)
 
 # -- the steps of main ---------------------------------------------------------------------------------------
 
@@ -278,6 +291,8 @@ def save_best(run, learner, examples):
     """The best z as a file that says what it is -> its path."""
     task, model = learner.task, learner.model
     path = run.folder / f"{task.name}.safetensors"
+    if parallel.rank() > 0:
+        return path
     save_expert(path, run.state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
         "basis": run.config.basis, "kind": "dispatch" if run.config.task == "dispatch" else "task",
@@ -318,8 +333,10 @@ def say_what_is_next(run, expert, example):
 
 def main():
     started = time.time()
+    parallel.start()
     config = read_config()
     run = open_run(config)
+    parallel.wait()  # before the first process writes what the others have just looked for
     gradient = gradient_of(config)
     learner = make_learner(config, training_task(config), gradient)
     run.begin(learner.model)

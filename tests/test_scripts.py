@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import expert_metadata, random_z
+from conftest import expert_metadata, random_z, train_flags
 
 from formats.experts import save_expert
 from formats.load import load
@@ -99,19 +99,6 @@ def test_help_names_every_flag_and_every_flag_is_used(script, monkeypatch, capsy
     for field in config.body:
         assert field.target.id.replace("_", "-") in said.out
         assert re.search(rf"config\.{field.target.id}\b", source), f"{field.target.id} is dead"
-
-@pytest.fixture(scope="session")
-def silence(tmp_path_factory):
-    """Questions that a random model answers rightly half of the time: its one token must say nothing, as its
-    special tokens do. Without right answers REINFORCE has nothing to learn from, nor a test to compare."""
-    path = tmp_path_factory.mktemp("own") / "silence.jsonl"
-    rows = [json.dumps({"question": f"Say nothing, {i}.", "answer": "."}) for i in range(120)]
-    path.write_text("\n".join(rows))
-    return path
-
-def train_flags(model, task, out):
-    return ["--model", model, "--task", task, "--out", out, "--steps", "6", "--lr", "0.01", "--dtype",
-            "float32", "--max-new-tokens", "1", "--n-val", "16", "--n-test", "16"]
 
 def test_a_killed_run_resumes_to_the_same_expert_bit_for_bit(tiny_folder, silence, tmp_path, monkeypatch,
                                                                   capsys):
