@@ -34,6 +34,14 @@ class AdaptiveModel:
     model: torch.nn.Module  # wrapped by svf
     tokenizer: object
     experts: Experts
+    biases: dict = field(default_factory=dict)  # {names of categories: the bias of their dispatch}
+
+    def dispatch_bias(self, categories):
+        """calibrated_bias, computed once for the experts at hand."""
+        names = tuple(category.name for category in categories)
+        if names not in self.biases:
+            self.biases[names] = calibrated_bias(self.model, self.tokenizer, categories)
+        return self.biases[names]
 
 # -- (A) and (B): asking which expert a request needs --------------------------------------------------------
 
@@ -86,8 +94,8 @@ def calibrated_bias(model, tokenizer, categories):
     logp = model.logits(h).float().log_softmax(dim=-1)[:, first]  # (B, K)
     leaning = torch.zeros(len(first), device=device)
     for _ in range(100):
-        shares = (logp - leaning).softmax(dim=-1).mean(dim=0)  # (K,)
-        leaning += (len(first) * shares).log()
+        summed = (logp - leaning).log_softmax(dim=-1).logsumexp(dim=0)  # log of the B shares' sum (K,)
+        leaning += math.log(len(first) / len(logp)) + summed
     bias = torch.full((model.args.vocab_size,), -torch.inf, device=device)
     bias[first] = -leaning
     return bias
@@ -97,7 +105,7 @@ def dispatch(adaptive, requests, z_c, batch_size=64):
     model, tokenizer = adaptive.model, adaptive.tokenizer
     categories = categories_of(adaptive.experts)
     names = first_tokens(tokenizer, categories)
-    sampling = Sampling(logit_bias=calibrated_bias(model, tokenizer, categories))
+    sampling = Sampling(logit_bias=adaptive.dispatch_bias(categories))
     mixtures = []
     with using(model, z_c):
         for start in range(0, len(requests), batch_size):

@@ -26,7 +26,7 @@ from adapt import second_pass
 from formats.default_model import cache_folder
 from formats.experts import KeptBases
 from formats.load import load
-from rl import Answer, rollout
+from rl import Answer, chat_ids, rollout
 from tasks.grading import mentions_gold
 
 ROOT = Path(__file__).parent
@@ -308,20 +308,21 @@ def answer_with_adapter(learner, z, problems, desc):
     with learner.adapter.using(learner.model, z):
         return answer_all(answer, problems, desc)
 
-def kept_answers_file(model, task, problems):
+def kept_answers_file(model, tokenizer, task, problems):
     """Where the base model's greedy answers to these problems are kept. Its name hashes all they depend on:
-    the model, the machine, the problems, and the code that answers and grades them."""
-    asked = (task.system, task.instruction, task.max_new_tokens, task.stop, problems)
+    the model, the machine, what the model reads, and the code that answers and grades it."""
+    prompts = [chat_ids(tokenizer, task, problem) for problem in problems]
+    asked = (prompts, problems, task.max_new_tokens, task.stop, sorted(tokenizer.stop_ids))
     digest = hashlib.sha256(repr((model.fingerprint, machine(model), asked)).encode())
     for source in [ROOT / "model.py", ROOT / "rl.py", ROOT / "common.py",
                    *sorted(ROOT.glob("tasks/*.py")), *sorted(ROOT.glob("formats/*.py"))]:
         digest.update(source.read_bytes())
     return cache_folder() / "base-answers" / f"{digest.hexdigest()}.json"
 
-def kept_or_answered(answer_them, model, task, problems):
+def kept_or_answered(answer_them, model, tokenizer, task, problems):
     """The base model's answers, which no seed of a training run changes: read again, or made by
     answer_them() and kept in the user's cache folder."""
-    path = kept_answers_file(model, task, problems)
+    path = kept_answers_file(model, tokenizer, task, problems)
     if path.exists():
         return [Answer(**kept) for kept in json.loads(path.read_text())]
     answers = answer_them()

@@ -91,24 +91,31 @@ class Comparison:
     def method(self):
         return METHODS[self.name]
 
+    def budget(self):
+        """What two runs must have in common to be compared."""
+        return {"method": self.name, "steps": self.config.steps, "rollouts": self.config.rollouts,
+                "n_val": self.config.n_val, "n_test": self.config.n_test,
+                "fingerprint": self.learner.model.fingerprint,
+                "dtype": machine(self.learner.model)["dtype"]}
+
     def done(self, stage):
-        """The method's records of a stage, grid or final."""
+        """The records of a stage, grid or final, of this method at this budget."""
         if not Path(self.config.out).exists():
             return []
-        return rows_of(read_log(Path(self.config.out)), method=self.name, stage=stage)
+        return rows_of(read_log(Path(self.config.out)), stage=stage, **self.budget())
 
     def train(self, rate, seed):
-        """(what was learned, what there is to say of it); ({}, …) where the run collapsed to no number."""
+        """(what was learned, what there is to say of it); (None, …) where the run collapsed."""
         self.learner.settings = Settings(
             steps=self.config.steps, rollouts=self.config.rollouts, group=4, micro_batch=16, lr=rate, lam=0.0,
             seed=seed, eval_every=10 ** 6, patience=1)
         state, right = {}, []
         started = time.time()
-        record = {"method": self.name, "lr": rate, "seed": seed, "steps": self.config.steps}
+        record = self.budget() | {"lr": rate, "seed": seed}
         try:
             for metrics in train_expert(self.learner, state, no_validation):
                 right.append(metrics.get("right"))
-        except ValueError as error:  # a z that is not finite, or too near 0
+        except svf.Collapse as error:
             return None, record | {"collapsed": str(error), "right": right}
         record |= {"right": right, "seconds_a_step": (time.time() - started) / self.config.steps,
                    "parameters": sum(v.numel() for v in state["z"].values())}
@@ -131,7 +138,7 @@ class Comparison:
 
     def validated(self, rate):
         z, record = self.train(rate, seed=0)
-        record |= {"stage": "grid", "n": self.config.n_val, "val": 0.0}
+        record |= {"stage": "grid", "val": 0.0}
         if z is not None:
             _, answers = self.answers(z, TASK, "val", self.config.n_val)
             record["val"] = accuracy(answers)
@@ -162,15 +169,19 @@ class Comparison:
 
     def tested(self, rate, seed):
         z, record = self.train(rate, seed)
-        record |= {"stage": "final", "n": self.config.n_test}
+        record["stage"] = "final"
+        if z is None:
+            self.log(record)
+            print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: collapsed", flush=True)
+            return
         for split in ("heldout", "test"):
-            problems, answers = self.answers(z or {}, TASK, split, self.config.n_test)
+            problems, answers = self.answers(z, TASK, split, self.config.n_test)
             record[split], record[f"{split}_se"] = mean_and_error(hits(answers), templates_of(problems))
             if split == "test":
                 _, base = self.answers({}, TASK, split, self.config.n_test)
                 record["gains"], record["templates"] = gains(base, answers), templates_of(problems)
         for other in FORGOTTEN:
-            problems, answers = self.answers(z or {}, other, "heldout", self.config.n_test // 2)
+            problems, answers = self.answers(z, other, "heldout", self.config.n_test // 2)
             record[other] = accuracy(answers)
         self.log(record)
         print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: unseen {100 * record['test']:.1f} %", flush=True)

@@ -39,6 +39,14 @@ class ModelArgs:
     # factor, low and high frequency factor, original context length of Llama-3.1's and 3.2's scaling
     rope_scaling: tuple[float, float, float, int] | None = None
 
+def stretched(freqs, scaling):
+    """Frequencies of rotary positions as Llama-3.1 and 3.2 slow them for a longer context."""
+    factor, low, high, context = scaling
+    # turns made within the original context: few -> slow feature, stretched; many -> fast feature, kept
+    turns = context * freqs / (2 * math.pi)
+    kept_share = ((turns - low) / (high - low)).clamp(0, 1)
+    return freqs * (kept_share + (1 - kept_share) / factor)
+
 def rope_angles(positions, args):
     """cos and sin of position · θ_i for every pair of features: (..., T) -> two of (..., T, 1, head_dim / 2).
 
@@ -46,12 +54,8 @@ def rope_angles(positions, args):
     """
     pairs = torch.arange(0, args.head_dim, 2, device=positions.device, dtype=torch.float32)
     freqs = args.rope_theta ** (-pairs / args.head_dim)
-    if args.rope_scaling is not None:  # Llama-3.1 and 3.2
-        factor, low, high, context = args.rope_scaling
-        # turns made within the original context: few -> slow feature, stretched; many -> fast feature, kept
-        turns = context * freqs / (2 * math.pi)
-        kept_share = ((turns - low) / (high - low)).clamp(0, 1)
-        freqs = freqs * (kept_share + (1 - kept_share) / factor)
+    if args.rope_scaling is not None:
+        freqs = stretched(freqs, args.rope_scaling)
     angles = positions[..., None, None] * freqs  # (..., T, 1, head_dim / 2)
     return angles.cos(), angles.sin()
 

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 
 import parallel
 from model import Sampling, Stopping, common_prefix_length, generate, pad
+from svf import Collapse
 
 # -- answers and their rewards -------------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ def reinforce(learner, z, step, on_token):
                "finished": sum(a.finished for a in everyones) / len(everyones),
                "tokens": sum(len(a.ids) for a in everyones) / len(everyones)}
     if settings.lam > 0:
-        metrics["kl"] = kl
+        metrics["kl"] = sum(sum(parallel.gather([kl]), [])) / parallel.world()
     warning = warning_of(everyones, advantages)
     if warning:
         metrics["warning"] = warning
@@ -225,7 +226,8 @@ def gold_answer(tokenizer, task, problem):
     if task.stop:  # a program goes on where its prefill ends
         ids = tokenizer.encode(f"{problem.gold.removesuffix(task.stop).rstrip()}\n{task.stop}")
     else:
-        ids = [*tokenizer.encode(f" {problem.gold}"), tokenizer.end_of_turn()]
+        space = " " if problem.prefill[-1:].isalnum() or problem.prefill.endswith(":") else ""
+        ids = [*tokenizer.encode(space + problem.gold), tokenizer.end_of_turn()]
     return Answer(chat_ids(tokenizer, task, problem), ids, [], problem.gold, r=1, finished=True)
 
 def imitate(learner, z, step, on_token):
@@ -248,11 +250,11 @@ def update(learner, z, optimizer, step, on_token):
     optimizer.zero_grad()
     metrics["z_change"] = distance(z, learner.adapter.start(learner.model))
     if not math.isfinite(metrics["z_change"]):
-        raise ValueError(f"step {step} brought a z that is not finite; lower --lr")
+        raise Collapse(f"step {step} brought a z that is not finite; lower --lr")
     return metrics
 
 def train_expert(learner, state, validate, on_token=None):
-    """REINFORCE from `state` ({} begins at the base model); yields the metrics of step 0, 1, … to the last.
+    """Training from `state` ({} begins at the base model); yields the metrics of step 0, 1, … to the last.
 
     `state` is updated before each yield and holds all that a run needs to go on: saved and handed in again it
     ends, on a CPU bit for bit, where an unbroken run does. validate(z) -> accuracy, z = {} being the base

@@ -40,6 +40,9 @@ def decompose(W):
     _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
     return basis[:, singular_values(W, basis).argsort(descending=True)]
 
+class Collapse(ValueError):
+    """Training went so far that no gradient is left."""
+
 class MergedLinear(torch.autograd.Function):
     """y = W'x for a W' merged from z: the gradient for z without one of the size of W.
 
@@ -79,10 +82,10 @@ class SVFLinear(nn.Module):
     def merge(self, z):
         """W' (out, in) for z (r,), computed in float32 and cast once: at z = 1 it is W bit for bit.
 
-        Raises ValueError where a z to be learned is too near to 0.
+        Raises Collapse where a z to be learned is too near to 0.
         """
         if z.requires_grad and (z.abs() < 1e-3).any():
-            raise ValueError("a learned z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
+            raise Collapse("a learned z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
         z = z.detach()
         W, basis = self.linear.weight.float(), self.basis.float()
         if W.shape[0] <= W.shape[1]:
@@ -114,7 +117,7 @@ class SVFLinear(nn.Module):
         return y if bias is None else y + bias
 
 def linears(model, names):
-    """[(full name, nn.Linear)] of those whose full or last name is in `names`. ValueError if there is none."""
+    """[(full name, nn.Linear)] of those with a full or last name in `names`. ValueError if there is none."""
     found = [(name, module) for name, module in model.named_modules()
              if isinstance(module, nn.Linear) and (name in names or name.split(".")[-1] in names)]
     if not found:

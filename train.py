@@ -42,7 +42,7 @@ from tasks.dispatch import N_EXAMPLES, dispatch_task
 EVAL_EVERY = 8  # steps between validations
 PATIENCE = 3  # validations without a better one before training stops
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
-         "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "rms z-1 {:.4f}",
+         "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "change {:.4f}",
          "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}", "warning": "{}"}  # in a step's line
 
 @dataclass
@@ -79,25 +79,40 @@ class Config:
     dtype: str = flag("", DTYPE_HELP)
     resume: bool = flag(False, "go on from the state in the output folder")
 
-def read_config():
-    """The flags, checked, with --quick and the output folder filled in."""
-    config = parse_flags(Config, __doc__)
-    if config.rollouts % parallel.world() or config.learner == "es" and parallel.world() > 1:
-        raise ValueError(f"{parallel.world()} processes cannot share --rollouts {config.rollouts} --learner "
-                         f"{config.learner}; choose a multiple, and reinforce")
+def check_flags(config):
+    """Raises ValueError for flags that do not go together."""
     if config.quick:
         for name in ("steps", "n_val", "n_test"):
             if getattr(config, name) != getattr(Config, name):
                 raise ValueError(f"--quick sets --{name.replace('_', '-')}; leave one of them out")
-        config = replace(config, steps=4, n_val=32, n_test=64)
-    if not config.out:
-        name = f"{Path(config.task).stem}-{config.seed}"
-        config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
     if config.basis not in svf.BASES:
         raise ValueError(f"--basis {config.basis} is not known; choose {', '.join(svf.BASES)}")
     for name, adapter in (("basis", "svf"), ("rank", "lora"), ("alpha", "lora")):
         if config.adapter != adapter and getattr(config, name) != getattr(Config, name):
             raise ValueError(f"--{name} belongs to --adapter {adapter}, not to {config.adapter}")
+    for name in unused_flags(config):
+        if getattr(config, name) != getattr(Config, name):
+            raise ValueError(f"--{name.replace('_', '-')} has no part in --objective {config.objective} "
+                             f"--learner {config.learner}; leave it out")
+    if config.learner == "es" and parallel.world() > 1:
+        raise ValueError("--learner es runs in one process; leave out torchrun")
+
+def unused_flags(config):
+    if config.learner == "es":
+        return ["kl", "group", "temperature", "micro_batch"]
+    if config.objective == "sft":
+        return ["group", "temperature"]
+    return []
+
+def read_config():
+    """The flags, checked, with --quick and the folders filled in."""
+    config = parse_flags(Config, __doc__)
+    check_flags(config)
+    if config.quick:
+        config = replace(config, steps=4, n_val=32, n_test=64)
+    if not config.out:
+        name = f"{Path(config.task).stem}-{config.seed}"
+        config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
     config = replace(config, experts=str(beside_the_scripts(config.experts)))
     print(json.dumps(asdict(config), ensure_ascii=False))
     return config
@@ -149,13 +164,15 @@ class Run:
         beside.replace(self.folder / "state.pt")
 
 def locked(file):
-    """Whether the open file is now locked against other processes; always on Windows, which has no flock."""
+    """Whether no other process has a lock on the open file; from here on this one has."""
     if fcntl is None:
-        return True
+        return True  # Windows has none; two runs in one folder are the user's to avoid
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        return True  # a file system without locks; there, too
     return True
 
 def open_run(config):
@@ -204,8 +221,11 @@ def training_task(config):
     if "train" not in task.splits:
         raise ValueError(f"--task {config.task} is only for evaluation; train on another")
     group = config.group or task.group
-    if config.rollouts % group:
+    if config.rollouts % group and "group" not in unused_flags(config):
         raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
+    if config.rollouts // group % parallel.world():
+        raise ValueError(f"{parallel.world()} processes cannot share the {config.rollouts // group} problems "
+                         "of a step evenly; choose other --rollouts")
     return task
 
 def adapter_options(config):
@@ -232,8 +252,9 @@ def gradient_of(config):
 
 def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
-    model, tokenizer = open_model(config.model, config.modules, config.device or parallel.device(), config.dtype,
-                                  config.chat_template, config.layers, adapter, **adapter_options(config))
+    device = config.device or parallel.device()
+    model, tokenizer = open_model(config.model, config.modules, device, config.dtype, config.chat_template,
+                                  config.layers, adapter, **adapter_options(config))
     sampling = Sampling(config.temperature)
     if task is None:
         categories = adapt.categories_of(load_experts(Path(config.experts), model))
@@ -259,7 +280,7 @@ def greedy_answers(learner, z, problems, desc):
     if z or learner.sampling.logit_bias is not None:
         answers = answer_them()
     else:
-        answers = kept_or_answered(answer_them, learner.model, learner.task, mine)
+        answers = kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, mine)
     return parallel.gather_shares(answers)
 
 # -- the steps of main ---------------------------------------------------------------------------------------
@@ -323,11 +344,14 @@ def say_what_is_next(run, expert, example):
     file, experts = shlex.quote(str(expert)), shlex.quote(config.experts)
     request = shlex.quote(example.splitlines()[-1].removeprefix("Request: "))  # dispatch's is a long question
     on_model = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
+    if config.chat_template:
+        on_model += f" --chat-template {shlex.quote(config.chat_template)}"
     print(f"\nwrote {expert} and {run.log}. Next:")
-    if config.task == "dispatch":
+    can_answer = config.adapter == "svf" and config.basis == "svd"  # sample.py computes with no other
+    if config.task == "dispatch" and can_answer:
         print(f"  cp {file} {experts}")
         print(f"  python sample.py --adapt classifier --experts {experts}{on_model} {request}")
-    elif config.adapter == "svf":
+    elif can_answer:
         print(f"  python sample.py --expert {file} --compare{on_model} {request}")
     print(f"  python plot.py {shlex.quote(str(run.folder))}")
 

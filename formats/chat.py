@@ -4,10 +4,12 @@ A template turns messages into text in which special tokens mark the turns. What
 such a token. So the special tokens in a message are swapped for stand-ins before the template sees it, and
 come back as plain text behind it; all else of the message is there for the template to trim or to replace.
 
-Left out: tools, documents and images in messages, and "today's date", which would make runs differ by day.
+Left out: tools, documents and images in messages. Templates that write the date get the same one every day,
+or runs would differ by day.
 """
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
@@ -19,6 +21,7 @@ LLAMA3_TEMPLATE = (
     "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
 STAND_IN = 0xF0000  # the first of the private characters that stand for special tokens
+TODAY = datetime(2024, 7, 26)  # the date that Llama 3.2's template falls back to
 
 class Generation(Extension):
     """{% generation %} … {% endgeneration %}, which training frameworks use: here its content, no more."""
@@ -28,15 +31,21 @@ class Generation(Extension):
         next(parser.stream)
         return parser.parse_statements(["name:endgeneration"], drop_needle=True)
 
+class Refusal(jinja2.TemplateError):
+    """A template does not like the messages."""
+
 def raise_exception(message):
-    """What a template calls where it does not like the messages."""
-    raise jinja2.TemplateError(message)
+    """What a template calls then."""
+    raise Refusal(message)
+
+def strftime_now(format):
+    return TODAY.strftime(format)
 
 def compiled(template):
     """A template as Hugging Face's library compiles it. Raises ValueError for one that is no Jinja."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
                                                 extensions=[Generation, loopcontrols])
-    environment.globals["raise_exception"] = raise_exception
+    environment.globals.update(raise_exception=raise_exception, strftime_now=strftime_now)
     try:
         return environment.from_string(template)
     except jinja2.TemplateError as error:
@@ -67,14 +76,13 @@ class ChatFormat:
         return text
 
     def render(self, messages):
-        """The text up to where the model goes on. Raises jinja2.TemplateError or what the template's own
-        mistakes raise."""
+        """The text up to where the model goes on. Raises Refusal, or what a template's own mistakes raise."""
         held_out = [{"role": m["role"], "content": self.hold_out(m["content"])} for m in messages]
         # Qwen3 and SmolLM3 would think aloud first, beyond any cap of ours
         return self.template.render(messages=held_out, add_generation_prompt=True, enable_thinking=False,
                                     **self.names)
 
-    def pieces(self, messages, prefill):
+    def parts(self, messages, prefill):
         """[{"role", "content"}, …] -> [(is special, text), …], the answer opened with `prefill`.
 
         A template that refuses a system turn gets it at the head of the first user turn. Raises ValueError
@@ -82,14 +90,17 @@ class ChatFormat:
         """
         try:
             text = self.render(messages)
-        except jinja2.TemplateError as error:
-            if messages[0]["role"] != "system":
+        except Refusal as error:
+            if messages[0]["role"] != "system" or len(messages) == 1:
                 raise ValueError(f"the model's chat template refuses these turns: {error}") from error
-            return self.pieces(system_in_first_turn(messages), prefill)
-        except (TypeError, AttributeError, LookupError) as error:
+            return self.parts(system_in_first_turn(messages), prefill)
+        except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             raise ValueError(f"the model's chat template fails: {error}") from error
+        text += self.hold_out(prefill)
+        if not self.specials:
+            return [(False, text)]
         longest_first = sorted(self.specials, key=len, reverse=True)
-        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text + self.hold_out(prefill))
+        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
         # every second part is what was split at
         return [(i % 2 == 1, self.put_back(part)) for i, part in enumerate(parts) if part]
 

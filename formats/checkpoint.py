@@ -70,10 +70,15 @@ def heads_of(name, args):
     return 0
 
 def halves_to_pairs(w, heads):
-    """Rows of wq or wk, or numbers of a bias or norm, (heads · head_dim, …) from halves to Meta's pairs."""
+    """Rows of wq or wk, or numbers of a bias or norm, (heads · head_dim, …) from halves to Meta's pairs; with
+    0 heads as they are."""
+    if heads == 0:
+        return w
     return w.view(heads, 2, -1, *w.shape[1:]).transpose(1, 2).reshape(w.shape)
 
 def pairs_to_halves(w, heads):
+    if heads == 0:
+        return w
     return w.view(heads, -1, 2, *w.shape[1:]).transpose(1, 2).reshape(w.shape)
 
 def meta_names(kind, n_layers):

@@ -1,7 +1,8 @@
 """Experts on disk, as safetensors with metadata, and bases kept between runs.
 
-An expert is made for one base model, which its metadata name by a fingerprint; another model refuses it. It
-is checked whole when it is loaded: metadata, names, lengths, finite numbers. METADATA says what every expert
+An expert is made for one base model, which its metadata name by a fingerprint; another model refuses it
+(unless --transfer says otherwise). It is checked whole when it is loaded: metadata, names, lengths, finite
+numbers. METADATA says what every expert
 knows of itself; how it was made stands beside (step, validation accuracy, command).
 """
 import json
@@ -17,7 +18,7 @@ from svf import start
 KINDS = ("task", "dispatch", "mixture")
 METADATA = {"fingerprint": str, "base": str, "adapter": str, "kind": str, "task": str, "tensors": int}
 # and what an expert of a task wears and shows of itself
-WORN = {"description": str, "examples": list, "system": str, "instruction": str, "prefill": str}
+FORM_OF_TASK = {"description": str, "examples": list, "system": str, "instruction": str, "prefill": str}
 LARGEST = 100  # no z that answers anything comes near
 
 @dataclass
@@ -66,7 +67,7 @@ def metadata_of(path, file):
         metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not an expert: its metadata is no JSON ({error})") from error
-    expected = METADATA | (WORN if metadata.get("kind") == "task" else {})
+    expected = METADATA | (FORM_OF_TASK if metadata.get("kind") == "task" else {})
     for key, kind in expected.items():
         if not isinstance(metadata.get(key), kind):
             raise ValueError(f"{path} is not an expert: its metadata say {key} = {metadata.get(key)!r}")

@@ -3,7 +3,6 @@
 llama.cpp keeps a Llama's wq and wk in Meta's order and a Qwen's in Hugging Face's (checkpoint.py puts those
 back). Quantized weights come out as float32, one tensor at a time.
 """
-import math
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +11,12 @@ from gguf.quants import dequantize
 
 from formats import tokenizer as tokenizers_of
 from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, meta_names
-from model import ModelArgs
+from model import ModelArgs, stretched
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# keys, behind the architecture's name, that change the computation
-CHANGING = ("rope.scaling", "sliding_window", "expert", "logit_scale", "attention.scale", "residual_scale",
-            "embedding_scale", "softcapping", "clamp_kqv")
+# parts of keys that change the computation
+CHANGING = ("rope.scaling", "expert", "logit_scale", "attention.scale", "residual_scale", "embedding_scale",
+            "softcapping", "clamp_kqv")
 
 @dataclass
 class GGUFTensor:
@@ -31,8 +30,7 @@ class GGUFTensor:
         except (NotImplementedError, KeyError) as error:
             raise ValueError(f"{self.tensor.name} is {self.tensor.tensor_type.name}, which gguf cannot "
                              "dequantize") from error
-        w = torch.from_numpy(numbers.copy())
-        return halves_to_pairs(w, self.heads) if self.heads else w
+        return halves_to_pairs(torch.from_numpy(numbers.copy()), self.heads)
 
 def read_gguf(path):
     """A .gguf file -> Checkpoint. Raises ValueError for what is not understood, KeyError for a missing key.
@@ -47,7 +45,7 @@ def read_gguf(path):
         raise ValueError(f"{path}: the architecture {architecture!r} is not supported "
                          f"({', '.join(ARCHITECTURES)} are)")
     for key in sorted(fields):
-        if key.startswith(tuple(f"{architecture}.{part}" for part in CHANGING)) and fields[key]:
+        if key.startswith(architecture) and any(part in key for part in CHANGING) and fields[key]:
             raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors "
                              "folder")
     found = {tensor.name: tensor for tensor in reader.tensors}
@@ -78,18 +76,17 @@ def gguf_args(fields, architecture, tied_embeddings):
         hidden_dim=field("feed_forward_length"),
         vocab_size=field("vocab_size", len(fields["tokenizer.ggml.tokens"])),
         norm_eps=round(field("attention.layer_norm_rms_epsilon"), 9),  # a float32: 9.9999997e-6
-        rope_theta=field("rope.freq_base", 10000.0), max_seq_len=field("context_length"),
+        rope_theta=field("rope.freq_base", 10000.0),
+        # within its window a model computes what it would without one; longer rows are refused
+        max_seq_len=min(field("context_length"), field("attention.sliding_window", 1 << 24) or 1 << 24),
         tied_embeddings=tied_embeddings, qkv_bias=architecture == "qwen2", qk_norm=architecture == "qwen3")
 
 def llama3_scaling(factors, args):
     """The rope_scaling of Llama-3.1 and 3.2, which their files hold as a table: by how much each feature is
     slowed, (head_dim / 2,). Raises ValueError for the table of another scaling."""
     scaling = (round(factors.max().item(), 3), 1.0, 4.0, 8192)
-    pairs = torch.arange(0, args.head_dim, 2)
-    freqs = args.rope_theta ** (-pairs / args.head_dim)
-    factor, low, high, context = scaling
-    kept_share = ((context * freqs / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
-    expected = 1 / (kept_share + (1 - kept_share) / factor)
+    freqs = args.rope_theta ** (-torch.arange(0, args.head_dim, 2) / args.head_dim)
+    expected = freqs / stretched(freqs, scaling)
     if factors.shape != expected.shape or (factors / expected - 1).abs().max() > 1e-3:
         raise ValueError("rope_freqs.weight is not the scaling of Llama 3.1 and 3.2; no other is supported")
     return scaling

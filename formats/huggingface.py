@@ -31,9 +31,10 @@ ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "
 CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "quantization", "num_experts",
             "num_local_experts", "n_routed_experts", "num_experts_per_tok", "attn_logit_softcapping",
             "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv", "parallel_attn",
-            "rope_interleaved", "use_parallel_residual", "attention_chunk_size",
-            "cross_attention_layers", "vision_config", "text_config", "is_encoder_decoder",
-            "add_cross_attention", "qk_layernorm", "use_qk_norm", "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention", "block_sparse_config"}
+            "rope_interleaved", "use_parallel_residual", "attention_chunk_size", "cross_attention_layers",
+            "vision_config", "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm",
+            "use_qk_norm", "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention",
+            "block_sparse_config"}
 # and those that multiply or divide, which do nothing at 1
 FACTORS = {"logits_scaling", "logit_scale", "attention_multiplier", "residual_multiplier", "scale_depth",
            "embedding_multiplier", "scale_emb", "partial_rotary_factor", "rotary_pct", "attention_scale"}
@@ -85,12 +86,18 @@ def hf_args(file):
     window = window_of(config)
     if window:  # within its window a model computes what it would without one; longer rows are refused
         config["max_position_embeddings"] = min(config["max_position_embeddings"], window)
-    # in SmolLM3's file 1 is a layer with RoPE, 0 one without
-    has_rope = (config.get("no_rope_layers") or []) if architecture == "SmolLM3ForCausalLM" else []
     return ModelArgs(**{ours: config[theirs] for ours, theirs in HF_KEYS.items()},
                      rope_theta=rope_theta, rope_scaling=rope_scaling,
                      qkv_bias=architecture == "Qwen2ForCausalLM", qk_norm=architecture == "Qwen3ForCausalLM",
-                     no_rope_layers=tuple(i for i, has in enumerate(has_rope) if not has))
+                     no_rope_layers=no_rope_layers(config) if architecture == "SmolLM3ForCausalLM" else ())
+
+def no_rope_layers(config):
+    """SmolLM3's layers without RoPE: the zeros of a list, or every so many-th."""
+    has_rope = config.get("no_rope_layers")
+    if has_rope is None:
+        interval = config.get("no_rope_layer_interval", 4)
+        has_rope = [(i + 1) % interval for i in range(config["num_hidden_layers"])]
+    return tuple(i for i, has in enumerate(has_rope) if not has)
 
 @dataclass
 class SafetensorsTensor:
@@ -100,8 +107,7 @@ class SafetensorsTensor:
     heads: int  # 0 where the order is Meta's already
 
     def __call__(self):
-        w = self.file.get_tensor(self.key)
-        return halves_to_pairs(w, self.heads) if self.heads else w
+        return halves_to_pairs(self.file.get_tensor(self.key), self.heads)
 
 def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
@@ -160,9 +166,7 @@ def hf_state(model):
     for theirs, ours in meta_names("hf", model.args.n_layers).items():
         if ours not in weights:
             continue  # a tied model has no output
-        w = weights[ours].cpu()
-        heads = heads_of(ours, model.args)
-        state[theirs] = (pairs_to_halves(w, heads) if heads else w).contiguous()
+        state[theirs] = pairs_to_halves(weights[ours].cpu(), heads_of(ours, model.args)).contiguous()
     return state
 
 def tokenizer_files(folder):

@@ -16,9 +16,9 @@ from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
 from model import Transformer
+from tasks.jsonl import LFS_POINTER
 
 LARGEST = 1e6  # no weight of a working model comes near
-LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for a large one
 
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""

@@ -47,7 +47,7 @@ class BytePairs:
         self.bpe = tiktoken.Encoding("t2", pat_str=pattern, mergeable_ranks=ranks,
                                      special_tokens=specials | added)
         self.specials = specials
-        self.added = set(added)
+        self.added = dict(added)
         self.compose = compose
         self.vocab_size = max(ranks.values()) + 1
         self.known = {*ranks.values(), *added.values(), *specials.values()}
@@ -62,19 +62,19 @@ class BytePairs:
             bad = next(c for c in text if self.missing.intersection(utf8(c)))
             raise ValueError(
                 f"the character {bad!r} (U+{ord(bad):04X}) is not in this model's vocabulary; remove it")
-        return self.bpe.encode(text, allowed_special=self.added, disallowed_special=())
+        return self.bpe.encode(text, allowed_special=set(self.added), disallowed_special=())
 
-    def render(self, pieces):
+    def ids_of(self, parts):
         """[(is special, text), …] -> ids."""
         ids = []
-        for is_special, text in pieces:
+        for is_special, text in parts:
             ids += [self.specials[text]] if is_special else self.encode(text)
         return ids
 
     def decode(self, ids):
         return self.bpe.decode([i for i in ids if i in self.known], errors="replace")
 
-class Pieces:
+class HFVocabulary:
     """Any other tokenizer.json, by the `tokenizers` package (Mistral's SentencePiece vocabulary, for one)."""
 
     def __init__(self, path):
@@ -88,19 +88,24 @@ class Pieces:
         self.hf.no_padding()
         self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()
                          if token.special}
+        # what text must never become, whatever is left out later; an unknown character may be unknown
+        self.added = {}  # this package knows them itself
+        self.forbidden = {i for text, i in self.specials.items() if text != "<unk>"}
         self.vocab_size = self.hf.get_vocab_size(with_added_tokens=False)
 
     def encode(self, text):
-        for special in self.specials:
-            if special in text:  # this package would read it as the token itself, so it is refused
-                raise ValueError(f"the text contains {special!r}, a special token of this model; remove it")
-        return self.hf.encode(utf8(text).decode(), add_special_tokens=False).ids
+        """Ids of the text. Raises ValueError for a text in which this package would read a special token."""
+        encoded = self.hf.encode(utf8(text).decode(), add_special_tokens=False)
+        for token, i in zip(encoded.tokens, encoded.ids):
+            if i in self.forbidden:
+                raise ValueError(f"the text contains {token!r}, a special token of this model; remove it")
+        return encoded.ids
 
-    def render(self, pieces):
-        for is_special, text in pieces:
+    def ids_of(self, parts):
+        for is_special, text in parts:
             if not is_special:
-                self.encode(text)  # refuses special tokens; the ids themselves depend on a piece's neighbours
-        return self.hf.encode("".join(text for _, text in pieces), add_special_tokens=False).ids
+                self.encode(text)  # refuses special tokens; the ids themselves depend on a part's neighbours
+        return self.hf.encode("".join(text for _, text in parts), add_special_tokens=False).ids
 
     def decode(self, ids):
         return self.hf.decode(ids, skip_special_tokens=False)
@@ -120,12 +125,16 @@ class Tokenizer:
 
     def use_template(self, template):
         """From now on chats are written by this Jinja template; "" is none."""
+        self.template = template
         self.format = chat_format(template, self.specials, self.names)
 
     def leave_out(self, vocab_size):
-        """Forget special tokens beyond the model's vocabulary, as a [PAD] that was added without a weight."""
+        """Forget added tokens beyond the model's vocabulary, as a [PAD] that was added without a weight."""
         for text in [text for text, i in self.specials.items() if i >= vocab_size]:
             self.special_ids.discard(self.specials.pop(text))
+        for text in [text for text, i in self.vocabulary.added.items() if i >= vocab_size]:
+            del self.vocabulary.added[text]
+        self.use_template(self.template)
         self.stop_ids = {i for i in self.stop_ids if i < vocab_size}
 
     def decode(self, ids):
@@ -143,12 +152,15 @@ class Tokenizer:
         """
         if self.format is None:
             raise ValueError("this model has no chat template; name one with --chat-template FILE")
-        return self.vocabulary.render(self.format.pieces(messages, prefill))
+        return self.vocabulary.ids_of(self.format.parts(messages, prefill))
 
     def end_of_turn(self):
         """The id with which the model's chat format ends an answer."""
         ids = self.chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
-        return [i for i in ids if i in self.stop_ids][-1]
+        stops = [i for i in ids if i in self.stop_ids]
+        if not stops:
+            raise ValueError("the model's chat template writes no token that ends a turn")
+        return stops[-1]
 
 # -- three ways to write the same table ----------------------------------------------------------------------
 
@@ -208,7 +220,7 @@ def from_hf(folder):
         merges = [m.split(" ") if isinstance(m, str) else m for m in file["model"]["merges"]]
         vocabulary = from_table(file["model"]["vocab"], merges, by_kind[True], by_kind[False], cut)
     if vocabulary is None:
-        vocabulary = Pieces(path)
+        vocabulary = HFVocabulary(path)
     names = {key: token["content"] if isinstance(token, dict) else token
              for key, token in config.items() if key in ("bos_token", "eos_token", "unk_token", "pad_token")}
     return Tokenizer(vocabulary, template_of(folder, config), names, eos_ids_of(folder, names, vocabulary))

@@ -1,26 +1,33 @@
 """What counts as right: a number, an option, a letter, a text, or a program that returns what it should."""
 import re
+from dataclasses import dataclass
 
 from tasks import sandbox
 
-# how people and models write what a plain number says; in this order
-NOTATIONS = [
-    (r"[\u2212\u2013\ufe63\uff0d]", "-"),  # minus signs that are no hyphen
-    (r"[\u00a0\u2009\u202f]", " "),  # spaces that keep a number together
-    (r"(?<=\d)['’](?=\d{3}(?!\d))", ","),  # 1'000
-    (r"\{,\}|\\,", ","), (r"\\!", ""),  # LaTeX: 9{,}500 and 9\,500 and 9,\!500
-    (r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2"),  # \frac{1}{2}
-    ("¼", " 1/4"), ("½", " 1/2"), ("¾", " 3/4"), ("⅓", " 1/3"), ("⅔", " 2/3"),
-    (r"(?<=\d)\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?(-?\d+)\}?", r"e\1"),  # 1.5 × 10^3
-    (r"(?<![\d.,])(\d{1,3}(?: \d{3})+)(?![\d.,]\d)", lambda found: found[1].replace(" ", ""))]  # 1 000
+@dataclass(frozen=True)
+class Notation:
+    """How people and models write what a plain number says."""
+    written: str  # a pattern
+    plainly: str
+
+NOTATIONS = [  # in this order
+    Notation(r"[\u2212\u2013\ufe63\uff0d]", "-"),  # minus signs that are no hyphen
+    Notation(r"(?<=\d)[\u00a0\u2009\u202f'’](?=\d{3}(?!\d))", ","),  # 1'000, and spaces that do not break
+    Notation(r"^\s*(\d{1,3}) (\d{3})(?: (\d{3}))?[\s.]*$", r"\1\2\3"),  # 1 000, if it is all there is
+    Notation(r"\{,\}|\\,", ","),  # LaTeX: 9{,}500, 9\,500
+    Notation(r"\\!", ""),  # 9,\!500
+    Notation(r"¼", r"\\frac{1}{4}"), Notation(r"½", r"\\frac{1}{2}"), Notation(r"¾", r"\\frac{3}{4}"),
+    Notation(r"⅓", r"\\frac{1}{3}"), Notation(r"⅔", r"\\frac{2}{3}"),
+    Notation(r"(?<=\d)\s*\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r" \1/\2"),  # 2\frac{1}{2}
+    Notation(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", r"\1/\2"),
+    Notation(r"(?<=\d)\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?(-?\d+)\}?", r"e\1")]  # 1.5 × 10^3
 
 # a minus is a sign unless it stands behind a digit or a bracket; commas belong to a number in threes
 NUMBER = re.compile(r"""
     (?P<sign>(?:(?<![\d)])-)?)[$€£]?
     (?: (?<![\d/])(?P<whole>\d+\ )?(?P<over>\d+)/(?P<under>\d+)(?![\d/])
-      | (?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?P<exponent>(?:e[+-]?\d+)?)
-        (?P<magnitude>(?:\ (?:thousand|million|billion)\b)?) )""", re.VERBOSE | re.IGNORECASE)
-MAGNITUDES = {"": 1, "thousand": 10 ** 3, "million": 10 ** 6, "billion": 10 ** 9}
+      | (?P<digits>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?P<exponent>(?:e[+-]?\d+)?) )""",
+                    re.VERBOSE | re.IGNORECASE)
 SPELLED = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
            "sixteen seventeen eighteen nineteen twenty").split()
 
@@ -28,28 +35,27 @@ def reward(is_right):
     return 1 if is_right else -1
 
 def plain_notation(text):
-    for notation, plainly in NOTATIONS:
-        text = re.sub(notation, plainly, text)
+    for notation in NOTATIONS:
+        text = re.sub(notation.written, notation.plainly, text)
     return text
 
 def values_of(found):
-    """The number that NUMBER found; two where a fraction is a division not yet done: 12/4, but not 1/2."""
+    """The number that NUMBER found; several where a fraction is a division not yet done: 12/4, not 1/2."""
     sign = -1 if found["sign"] else 1
     if found["digits"]:
-        digits = found["digits"].replace(",", "")
-        return [sign * float(digits + found["exponent"]) * MAGNITUDES[found["magnitude"].strip().lower()]]
+        return [sign * float(found["digits"].replace(",", "") + found["exponent"])]
     whole, over, under = float(found["whole"] or 0), float(found["over"]), float(found["under"])
     if under == 0 or over % under == 0:
-        return [sign * over, under]
+        return [sign * whole] * bool(found["whole"]) + [over, under]
     return [sign * (whole + over / under)]
 
 def numbers(text):
     """'from $2,125.00 to −10, or 1 1/2' -> [2125.0, -10.0, 1.5]."""
     return [value for found in NUMBER.finditer(plain_notation(text)) for value in values_of(found)]
 
-def spelled_numbers(text):
-    """'seven apples' -> [7.0]."""
-    return [float(SPELLED.index(word)) for word in re.findall(r"[a-z]+", text.lower()) if word in SPELLED]
+def spelled_number(text):
+    """'Seven.' -> [7.0]; a text of more than that one word may mean anything by it."""
+    return [float(SPELLED.index(plain(text)))] if plain(text) in SPELLED else []
 
 def is_one_number(text):
     found = NUMBER.fullmatch(plain_notation(text).strip())
@@ -67,12 +73,12 @@ def concluded_number(question, text):
 
     '3 * 5 = 15. So 15 eggs for 5 cakes.'  ->  15, behind the last announcement
     '15 eggs for 5 cakes'  ->  15, the last number that is not one of the question (3 eggs, 5 cakes)
-    'fifteen'  ->  15, where there are no digits
+    'Fifteen.'  ->  15, where that is all
     """
     for conclusion in conclusions(text):
         if numbers(conclusion):
             return numbers(conclusion)[0]
-    found = numbers(text) or spelled_numbers(text)
+    found = numbers(text) or spelled_number(text)
     new = [number for number in found if number not in numbers(question)]
     if new:
         return new[-1]
@@ -84,12 +90,9 @@ def score_numbers(problems, texts):
             for problem, text in zip(problems, texts)]
 
 def score_expressions(problems, texts):
-    """Each answer is +1 if its final mathematical expression equals the gold one's, as math-verify reads and
-    compares LaTeX. Raises ValueError without that package."""
-    try:
-        from math_verify import parse, verify
-    except ModuleNotFoundError:
-        raise ValueError("grading LaTeX needs one more package: pip install math-verify") from None
+    """Each answer is +1 if its final mathematical expression equals the gold one's, as the optional package
+    math-verify reads and compares LaTeX."""
+    from math_verify import parse, verify
     return [reward(verify(parse(problem.gold), parse(text))) for problem, text in zip(problems, texts)]
 
 def mentioned_options(options, text):
@@ -118,27 +121,26 @@ def score_options(problems, texts):
 
 # marks around a letter that do not change what it says: **B**, $B$, \boxed{\text{B}}
 MARKUP = re.compile(r"\\(?:boxed|text(?:bf|rm)?|mathrm)|[*_`${}]|</?answer>")
-# a letter on its own; a small one needs brackets, since "a" is a word
-LETTER = r"(?:[(\[](?P<bracketed>[A-Ea-e1-5])[)\]]|(?P<bare>[A-E1-5])(?![\w'’]))"
-SAYS_SO = (r"(?:answer|option|choice|choose|pick|select)(?:\s+(?:is|would be))?\s*:?\s*"
-           r"(?:option\s+|choice\s+)?")
+# a letter on its own, or a key 1-5 behind which nothing is counted; a small one needs brackets, "a" is a word
+LETTER = (r"(?:[(\[](?P<bracketed>[A-Ea-e1-5])[)\]]|(?P<bare>[A-E](?![\w'’])|[1-5](?!\w|\.?\d|\s+\w)))")
+ANSWERS = r"\b(?i:answer(?:\s+(?:is|would be))?\s*:?\s*(?:option\s+|choice\s+)?)" + LETTER
+CHOOSES = r"\b(?i:(?:option|choice|choose|pick|select)(?:\s+(?:is|would be))?\s*:?\s*(?:option\s+)?)" + LETTER
+BEGINS = r"^[^\w(\[]*" + LETTER
+ENDS = r"\n[^\w(\[]*" + LETTER + r"\W*$"
 
 def chosen_letter(text):
-    """The letter that an answer chooses, or None: behind the last "answer is", "option" or the like; else the
-    one it begins with; else one alone on the last line. Keys 1-5 mean A-E.
+    """The letter that an answer chooses, or None: behind its last "answer is"; else the one it begins with;
+    else behind the last "option", "I choose" or the like; else one alone on the last line. 1-5 mean A-E.
 
     'The answer is **(B)**.'  ->  'B'
     """
     text = MARKUP.sub("", text)
-    found = [*re.finditer(rf"\b(?i:{SAYS_SO}){LETTER}", text)]
-    if not found:
-        found = [*re.finditer(rf"^[^\w(\[]*{LETTER}", text)]
-    if not found:
-        found = [*re.finditer(rf"\n[^\w(\[]*{LETTER}\W*$", text)]
-    if not found:
-        return None
-    letter = found[-1]["bracketed"] or found[-1]["bare"]
-    return letter.upper().translate(str.maketrans("12345", "ABCDE"))
+    for rule in (ANSWERS, BEGINS, CHOOSES, ENDS):
+        found = list(re.finditer(rule, text))
+        if found:
+            letter = found[-1]["bracketed"] or found[-1]["bare"]
+            return letter.upper().translate(str.maketrans("12345", "ABCDE"))
+    return None
 
 def score_letters(problems, texts):
     return [reward(chosen_letter(text) == p.gold) for p, text in zip(problems, texts)]
@@ -151,13 +153,16 @@ def score_texts(problems, texts):
     return [reward(plain(text) == plain(p.gold)) for p, text in zip(problems, texts)]
 
 def program_of(problem, text):
-    """The program that an answer makes: a fenced block that it opens itself, else what its prefill opened, to
-    the end of the block."""
-    own_block = re.search(r"```(?:python|py)[ \t]*\n(.*?)(?:```|\Z)", text, re.DOTALL)
-    if own_block:
-        return own_block[1]
+    """The program that an answer makes: what its prefill opened, to the end of the fenced block, or a block
+    that it opens itself."""
+    before, fence, behind = text.partition("```")
+    opens = re.match(r"(?:python|py)[ \t]*\n", behind)
+    if opens:  # a fence that names its language begins a block
+        return behind[opens.end():].split("```")[0]
+    if fence and not before.strip():
+        return behind.split("```")[0]
     _, _, opening = problem.prefill.partition("```python\n")
-    return opening + text.split("```")[0]
+    return opening + before
 
 def score_programs(problems, texts):
     """Run every program on its hidden calls, and every reference that gives expected values, in parallel."""
@@ -177,9 +182,10 @@ def score_programs(problems, texts):
     return rewards
 
 def mentions_gold(problem, text):
-    """Lenient: the gold answer stands somewhere in the text. None for programs, where it would mean nothing,
-    and for letters, since "a" is also a word."""
-    if problem.check is not None or (len(problem.gold) == 1 and problem.gold.isalpha()):
+    """Lenient: the gold answer stands somewhere in the text. None for programs and solutions in LaTeX, where
+    it would mean nothing, and for letters, since "a" is also a word."""
+    is_letter = len(problem.gold) == 1 and problem.gold.isalpha()
+    if problem.check is not None or is_letter or "\\boxed" in problem.gold:
         return None
     if is_one_number(problem.gold):
         return numbers(problem.gold)[0] in numbers(text)

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from tasks.grading import numbers, score_expressions, score_letters, score_numbers, score_programs
@@ -160,6 +161,8 @@ def real_task(name, folder):
         if not folder or not path.exists():
             raise FileNotFoundError(f"task {name} needs {path.name} in the folder that --data names "
                                     f"({folder or 'none is named'}); a row is {real.row}")
+    if real.answered is BY_EXPRESSION and find_spec("math_verify") is None:
+        raise ValueError(f"task {name} needs one more package: pip install math-verify")
     by_split = real.split(*(read_problems(path, real.problem_of, real.row) for path in paths))
     for split, problems in by_split.items():
         if not problems:

@@ -49,7 +49,7 @@ def test_layers_choose_blocks_and_nothing_else(tiny_folder):
 
 def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model, _ = tiny
+    model, tokenizer = tiny
     task = get_task("math")
     made = []
 
@@ -58,6 +58,9 @@ def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monke
         return answers([1, 0])
     first = task.problems("val", 2, 0)
     for asked in (first, first, task.problems("val", 2, 1)):
-        assert common.kept_or_answered(answer_them, model, task, asked) == answers([1, 0])
+        assert common.kept_or_answered(answer_them, model, tokenizer, task, asked) == answers([1, 0])
     assert len(made) == 2
-    assert [path.suffix for path in tmp_path.rglob("*.*")] == [".json"] * 2  # nothing half-written
+    tokenizer.use_template("{% for m in messages %}{{ m.content }}{% endfor %}")  # another prompt
+    common.kept_or_answered(answer_them, model, tokenizer, task, first)
+    assert len(made) == 3
+    assert [path.suffix for path in tmp_path.rglob("*.*")] == [".json"] * 3  # nothing half-written

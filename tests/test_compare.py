@@ -27,6 +27,7 @@ def test_a_method_has_a_grid_and_three_seeds_and_is_done_once(name, tiny_folder,
 def test_the_grid_grows_until_the_best_rate_is_within_it(monkeypatch, tmp_path):
     """An accuracy that is highest at ten times the expected rate."""
     comparison = compare.Comparison(compare.Config(out=str(tmp_path / "log.jsonl"), rates=3), "svf", None)
+    monkeypatch.setattr(compare.Comparison, "budget", lambda self: {"method": "svf"})
     tried = []
 
     def validated(rate):

@@ -151,7 +151,8 @@ def test_the_gradient_of_sft_is_that_of_next_token_loss_on_the_gold_answers(tiny
     with using(model, z):
         for problem in gold:
             prompt = chat_ids(tokenizer, task, problem)
-            ids = [*tokenizer.encode(f" {problem.gold}"), tokenizer.end_of_turn()]
+            space = " " if problem.prefill else ""
+            ids = [*tokenizer.encode(space + problem.gold), tokenizer.end_of_turn()]
             assert ids[-1] in tokenizer.stop_ids
             logits = model(torch.tensor([prompt + ids]))[0, len(prompt) - 1:-1]
             loss += F.cross_entropy(logits, torch.tensor(ids), reduction="sum") / 2

@@ -64,6 +64,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--rank", "4"], "--rank belongs to --adapter lora"),
     ("train.py", ["--objective", "sft", "--learner", "es"], "do not go together"),
     ("train.py", ["--learner", "es", "--adapter", "lora"], "needs --adapter svf"),
+    ("train.py", ["--learner", "es", "--kl", "0.1"], "--kl has no part in"),
     ("train.py", ["--basis", "wavelet"], "--basis wavelet is not known"),
     ("sample.py", ["-5+3=?"], "a prompt that begins with a dash goes behind --"),
     ("sample.py", [""], "the prompt is empty"),

@@ -6,8 +6,8 @@
 Files of a small random model are damaged in one place each: experts, checkpoints in three formats,
 tokenizers, jsonl rows, states of a run, flags. Three outcomes count as faults: a traceback (anything but
 ValueError and OSError, which the scripts say in one sentence), a hang, and silently wrong: a file that was
-taken although what it gives is no number, or of another type. A flipped bit in the middle of a weight gives another valid
-model; no format here has a checksum that could tell, so such a file counts as taken.
+taken although what it gives is no number, or of another type. A flipped bit in the middle of a weight gives
+another valid model; no format here has a checksum that could tell, so such a file counts as taken.
 """
 import argparse
 import collections
@@ -40,7 +40,7 @@ TOKENS = torch.tensor([[5, 9, 200, 41]])
 VALUES = [None, True, False, 0, -1, 1, 7, 2 ** 40, 1e308, float("nan"), float("inf"), "", "yes", "7", [], [1],
           {}, {"a": 1}, "\ud800", "x" * 5000]  # what may stand where something else should
 
-class Hang(Exception):
+class Hang(BaseException):
     pass
 
 def raise_hang(*_):
@@ -187,7 +187,7 @@ def outcome_of(attempt, rng, originals):
             return "sentence", str(error)
         except Hang:
             return "hang", ""
-        except BaseException as error:  # whatever it is, it is what this script is looking for
+        except Exception as error:  # whatever it is, it is what this script is looking for
             return "traceback", "".join(traceback.format_exception(error)[-3:])
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
