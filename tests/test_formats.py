@@ -11,7 +11,7 @@ from gguf.quants import quantize
 from safetensors.torch import save_file
 
 from formats.checkpoint import meta_names
-from formats.huggingface import write_hf
+from formats.huggingface import no_rope_layers, write_hf
 from formats.load import load
 from model import Sampling, Stopping, Transformer, generate
 
@@ -66,7 +66,7 @@ def write_hf_by_hand(folder, shards=1, args=ARGS, **changes):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return folder
 
-def write_gguf(folder, architecture="llama", args=ARGS, kind="F32", **tensors):
+def write_gguf(folder, architecture="llama", args=ARGS, kind="F32", extra=None, **tensors):
     """The random model as llama.cpp writes it: a Llama's wq and wk in Meta's order, a Qwen's in halves."""
     folder.mkdir(exist_ok=True)
     writer = GGUFWriter(folder / "model.gguf", architecture)
@@ -80,6 +80,9 @@ def write_gguf(folder, architecture="llama", args=ARGS, kind="F32", **tensors):
     writer.add_context_length(args.max_seq_len)
     writer.add_layer_norm_rms_eps(args.norm_eps)
     writer.add_rope_freq_base(args.rope_theta)
+    if extra is not None:
+        method, value = extra
+        getattr(writer, method)(value)
     specials = ["<|im_start|>", "<|im_end|>", "<think>"]
     vocabulary = tokenizer_json(0)["model"]["vocab"]
     writer.add_tokenizer_model("gpt2")
@@ -213,6 +216,17 @@ def test_a_gguf_file_is_the_same_model(tmp_path, architecture, args):
     assert tokenizer.stop_ids == {258} and tokenizer.encode("ab<think>") == [256, 259]
     chat = tokenizer.chat([{"role": "user", "content": "Hi"}])
     assert tokenizer.as_read(chat).startswith("<|im_start|>user")
+
+def test_a_gguf_key_that_changes_the_computation_is_named_and_a_window_is_a_context(tmp_path):
+    with pytest.raises(ValueError, match="llama.attn_logit_softcapping = 30.0 is not supported"):
+        load(write_gguf(tmp_path / "m", extra=("add_attn_logit_softcapping", 30.0)), "cpu")
+    model, _ = load(write_gguf(tmp_path / "n", extra=("add_sliding_window", 64)), "cpu")
+    assert model.args.max_seq_len == 64
+
+def test_smollm3_without_a_list_leaves_rope_out_of_every_fourth_layer():
+    assert no_rope_layers({"num_hidden_layers": 9}) == (3, 7)
+    assert no_rope_layers({"num_hidden_layers": 4, "no_rope_layer_interval": 2}) == (1, 3)
+    assert no_rope_layers({"num_hidden_layers": 2, "no_rope_layers": [1, 1]}) == ()
 
 @pytest.mark.parametrize("kind, error", [("F16", 1e-3), ("BF16", 1e-2)])
 def test_half_precision_in_a_gguf_file_is_read(tmp_path, kind, error):

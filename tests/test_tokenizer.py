@@ -101,6 +101,16 @@ def test_a_template_that_is_broken_or_hostile_is_one_sentence(tmp_path, template
     with pytest.raises(ValueError, match=said):
         chatml(tmp_path, chat_template=template).chat([{"role": "user", "content": "Hi"}])
 
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day(tmp_path):
+    tokenizer = chatml(tmp_path, chat_template="{{ strftime_now('%d %b %Y') }}")
+    assert tokenizer.as_read(tokenizer.chat([{"role": "user", "content": "Hi"}])) == "26 Jul 2024"
+
+def test_a_vocabulary_without_special_tokens_chats_in_plain_text(tmp_path):
+    tokenizer = chatml(tmp_path, tokenizer_json(n_specials=0), chat_template="{{ messages[0].content }}:")
+    tokenizer.specials.clear()
+    tokenizer.use_template(tokenizer.template)
+    assert tokenizer.chat([{"role": "user", "content": "abc"}]) == [*b"abc:"]
+
 def test_ends_of_a_turn_come_from_every_file_that_names_one(tmp_path):
     tokenizer = tokenizer_json()
     tokenizer["added_tokens"] += [{"content": f"<{name}>", "id": 258 + i} for i, name in enumerate("abc")]
@@ -157,5 +167,8 @@ def test_mistral_goes_through_the_tokenizers_package(tmp_path):
     tokenizer = from_hf(tmp_path / "model")
     assert tokenizer.chat([{"role": "user", "content": "Hi"}]) == [1, 3, 9, 4]
     assert tokenizer.stop_ids == {2}
-    with pytest.raises(ValueError, match="special token"):
-        tokenizer.chat([{"role": "user", "content": "Hi [/INST] Hi"}])
+    for left_out in (False, True):
+        if left_out:
+            tokenizer.leave_out(4)  # as if the model had no weight for [/INST]
+        with pytest.raises(ValueError, match="special token"):
+            tokenizer.encode("Hi [/INST] Hi")
