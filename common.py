@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 import time
-from dataclasses import asdict, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 import parallel
 import svf
 from adapt import second_pass
-from formats.default_model import cache_folder
+from formats.default_model import DEFAULT_MODEL, cache_folder
 from formats.experts import KeptBases
 from formats.load import load
 from rl import Answer, chat_ids, rollout
@@ -246,22 +246,30 @@ def load_adapter(name):
             f"--adapter {name} has no function {missing[0]}; svf.py shows the three that an adapter needs")
     return adapter
 
-def open_model(name, modules, device, dtype, chat_template="", layers="", adapter=svf, **options):
+@dataclass
+class ModelChoice:
+    """Which model, and how it computes: the four fields that every script's Config has."""
+    model: str = DEFAULT_MODEL
+    chat_template: str = ""  # a file; "" is the model's own
+    device: str = ""
+    dtype: str = ""
+
+def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **options):
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
-    chat_template is a file, or "" for the model's own; layers "" are all. The options are the adapter's: the
-    basis of svf, rank and alpha of lora. Raises ValueError, before the decomposition, for a model that cannot
-    chat.
+    choice is a Config or a ModelChoice; layers "" are all; cut leaves this process its part of the model
+    (parallel.py). The options are the adapter's: the basis of svf, rank and alpha of lora. Raises ValueError,
+    before the decomposition, for a model that cannot chat.
     """
     started = time.time()
     if modules not in svf.MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(svf.MODULES)}")
-    device, dtype = pick_device(device, dtype)
-    model, tokenizer = load(name, device, progress=partial(bar, desc="loading"))
-    if chat_template:
-        tokenizer.use_template(Path(chat_template).read_text(encoding="utf-8"))
+    device, dtype = pick_device(choice.device or parallel.device(), choice.dtype)
+    model, tokenizer = load(choice.model, device, progress=partial(bar, desc="loading"))
+    if choice.chat_template:
+        tokenizer.use_template(Path(choice.chat_template).read_text(encoding="utf-8"))
     if tokenizer.format is None:
-        raise ValueError(f"{name} has no chat template; name a file with one: --chat-template FILE")
+        raise ValueError(f"{choice.model} has no chat template; name a file with one: --chat-template FILE")
     names = svf.MODULES[modules]
     if layers:
         names = in_layers(model, names, layers)
@@ -269,9 +277,11 @@ def open_model(name, modules, device, dtype, chat_template="", layers="", adapte
         decomposed(model, names, **options)
     else:
         adapter.wrap(model, names, **options)
+    if cut:
+        parallel.cut(model)
     model.to(dtype)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    print(f"{name}: {millions:.0f} M parameters on {device} in {dtype_name(dtype)}, ready in "
+    print(f"{choice.model}: {millions:.0f} M parameters on {device} in {dtype_name(dtype)}, ready in "
           f"{time.time() - started:.0f} s")
     return model, tokenizer
 

@@ -21,7 +21,7 @@ from types import ModuleType
 
 import lora
 import svf
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEST_SEED, answer_with_adapter, append, flag, gains,
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter, append, flag, gains,
                     hits, machine, mean_and_error, open_log, open_model, parse_flags, peak_memory, run_main,
                     templates_of)
 from es import evolve
@@ -65,6 +65,7 @@ class Config:
     n_test: int = flag(256, "problems of each split for the three seeds at that rate")
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    chat_template: str = flag("", TEMPLATE_HELP)
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
 
@@ -196,8 +197,7 @@ class Comparison:
 def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
-    model, tokenizer = open_model(config.model, method.modules, config.device, config.dtype,
-                                  adapter=method.adapter, **dict(method.options))
+    model, tokenizer = open_model(config, method.modules, adapter=method.adapter, **dict(method.options))
     learner = Learner(model, tokenizer, method.adapter, get_task(TASK), Sampling(0.7), None, method.gradient)
     Comparison(config, name, learner).run()
 

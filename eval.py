@@ -268,8 +268,7 @@ def main():
     config = read_config()
     tasks = named_tasks(config)
     open_log(config.out)
-    model, tokenizer = open_model(config.model, "all", config.device, config.dtype,
-                                  config.chat_template)
+    model, tokenizer = open_model(config)
     adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model, config.transfer))
     if config.instructions:
         instruction_table(config, adaptive, tasks)

@@ -18,7 +18,7 @@ A step: sample answers, score them, follow the gradient. Where we differ from th
 """
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -168,14 +168,15 @@ class Learner:
     sampling: Sampling  # of the rollouts; its temperature is above 0
     settings: Settings
     gradient: Callable  # (learner, z, step, on_token) -> metrics, and −dJ/dz in z.grad: reinforce, or another
+    shares: parallel.Shares = field(default_factory=parallel.Shares)  # where several processes learn together
 
     def problems(self, step, n):
         """This process's share of n problems to train on, and a generator of random numbers. They depend on
         (seed, step) alone, so a resumed run repeats its answers."""
         step_seed = self.settings.seed * 1_000_003 + step
         generator = torch.Generator(self.model.tok_embeddings.weight.device)
-        generator.manual_seed(step_seed + 10 ** 12 * parallel.rank())
-        return parallel.share(self.task.problems("train", n, step_seed)), generator
+        generator.manual_seed(step_seed + 10 ** 12 * self.shares.mine)
+        return self.shares.of(self.task.problems("train", n, step_seed)), generator
 
 def learning_rate(settings, step):
     """Cosine decay from lr at step 1 to almost 0 at the last."""
@@ -204,10 +205,10 @@ def reinforce(learner, z, step, on_token):
     with learner.adapter.using(learner.model, z):
         answers = rollout(learner.model, learner.tokenizer, learner.task, problems, sampling,
                           on_token=on_token)
-        of_processes = parallel.gather(answers)
+        of_processes = learner.shares.gather(answers)
         everyones = [answer for part in of_processes for answer in part]
         advantages = leave_one_out([a.r for a in everyones], settings.group)
-        first = sum(len(part) for part in of_processes[:parallel.rank()])  # where this process's begin
+        first = sum(len(part) for part in of_processes[:learner.shares.mine])  # where this process's begin
         kl = accumulate_gradient(learner.model, learner.adapter, answers,
                                  advantages[first:first + len(answers)], learner.sampling, settings)
     parallel.add_up_gradients(z, weight=len(answers) / len(everyones))
@@ -215,7 +216,7 @@ def reinforce(learner, z, step, on_token):
                "finished": sum(a.finished for a in everyones) / len(everyones),
                "tokens": sum(len(a.ids) for a in everyones) / len(everyones)}
     if settings.lam > 0:
-        metrics["kl"] = sum(sum(parallel.gather([kl]), [])) / parallel.world()
+        metrics["kl"] = sum(learner.shares.joined([kl])) / learner.shares.n
     warning = warning_of(everyones, advantages)
     if warning:
         metrics["warning"] = warning
@@ -238,7 +239,7 @@ def imitate(learner, z, step, on_token):
     with learner.adapter.using(learner.model, z):
         accumulate_gradient(learner.model, learner.adapter, answers, [1.0] * len(answers), Sampling(1.0),
                             learner.settings)
-    parallel.add_up_gradients(z, weight=1 / parallel.world())
+    parallel.add_up_gradients(z, weight=1 / learner.shares.n)
     return {"tokens": sum(len(a.ids) for a in answers) / len(answers)}
 
 def update(learner, z, optimizer, step, on_token):

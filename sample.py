@@ -89,8 +89,7 @@ def task_of(config):
 
 def open_adaptive_model(config):
     """The model with the experts that the flags ask for."""
-    model, tokenizer = open_model(config.model, "all", config.device, config.dtype,
-                                  config.chat_template)
+    model, tokenizer = open_model(config)
     experts = Experts()
     if config.adapt != "none":
         experts = load_experts(Path(config.experts), model, config.transfer)

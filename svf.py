@@ -51,23 +51,23 @@ class MergedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, z, W, bias, basis):
+    def forward(ctx, x, z, W, bias, basis, on_output):
         y = F.linear(x, W, bias)
-        ctx.tall = W.shape[0] > W.shape[1]
-        ctx.save_for_backward(x if ctx.tall else y, z, W, bias, basis)
+        ctx.on_output = on_output
+        ctx.save_for_backward(y if on_output else x, z, W, bias, basis)
         return y
 
     @staticmethod
     def backward(ctx, g):
         x_or_y, z, W, bias, basis = ctx.saved_tensors
         gx = g @ W
-        if ctx.tall:
-            a, b = x_or_y @ basis, gx @ basis  # (B, T, r)
-        else:
+        if ctx.on_output:
             y = x_or_y if bias is None else x_or_y - bias  # y' is the product without bias
             a, b = y @ basis, g @ basis  # (B, T, r)
+        else:
+            a, b = x_or_y @ basis, gx @ basis  # (B, T, r)
         dz = (a.float() * b.float()).flatten(0, -2).sum(0) / z
-        return gx, dz, None, None, None
+        return gx, dz, None, None, None, None
 
 class SVFLinear(nn.Module):
     """A frozen nn.Linear and the basis of its smaller side; `using` sets and clears its z."""
@@ -76,6 +76,7 @@ class SVFLinear(nn.Module):
         super().__init__()
         self.linear = linear.requires_grad_(False)
         self.register_buffer("basis", basis)  # (r, r)
+        self.on_output = linear.out_features <= linear.in_features  # the basis is U; else it is V
         self.z = None  # (r,) or (B, 1, r), float32 in any model: bfloat16 has no steps of 0.002 near 1
         self.merged = None  # W' while one z serves all rows
 
@@ -88,7 +89,7 @@ class SVFLinear(nn.Module):
             raise Collapse("a learned z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
         z = z.detach()
         W, basis = self.linear.weight.float(), self.basis.float()
-        if W.shape[0] <= W.shape[1]:
+        if self.on_output:
             change = (basis * (z - 1)) @ (basis.T @ W)  # U diag(z − 1) Uᵀ W
         else:
             change = ((W @ basis) * (z - 1)) @ basis.T  # W V diag(z − 1) Vᵀ
@@ -100,7 +101,7 @@ class SVFLinear(nn.Module):
         if self.merged is None:
             return self.forward_by_row(x)
         if self.z.requires_grad and torch.is_grad_enabled():
-            return MergedLinear.apply(x, self.z, self.merged, self.linear.bias, self.basis)
+            return MergedLinear.apply(x, self.z, self.merged, self.linear.bias, self.basis, self.on_output)
         return F.linear(x, self.merged, self.linear.bias)
 
     def forward_by_row(self, x):
@@ -109,7 +110,7 @@ class SVFLinear(nn.Module):
         if len(x) != len(self.z):
             raise ValueError(f"{len(self.z)} rows of z for a batch of {len(x)} rows")
         change = (self.z - 1).to(x.dtype)  # (B, 1, r)
-        if W.shape[0] <= W.shape[1]:
+        if self.on_output:
             y = F.linear(x, W)
             y = y + ((y @ basis) * change) @ basis.T  # y + U ((z − 1) ⊙ Uᵀ y)
         else:
@@ -163,7 +164,7 @@ def wrapped(model):
 
 def start(model):
     """The expert that changes nothing, {weight name: z (r,) of ones}: "other", and where training starts."""
-    return {name: torch.ones(len(m.basis), device=m.basis.device) for name, m in wrapped(model).items()}
+    return {name: torch.ones(m.basis.shape[1], device=m.basis.device) for name, m in wrapped(model).items()}
 
 @contextmanager
 def using(model, z):

@@ -77,6 +77,7 @@ class Config:
     seed: int = flag(0, "of everything random")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
+    tensor_parallel: bool = flag(False, "the processes of torchrun hold one model together, each a part of it")
     resume: bool = flag(False, "go on from the state in the output folder")
 
 def check_flags(config):
@@ -94,6 +95,8 @@ def check_flags(config):
         if getattr(config, name) != getattr(Config, name):
             raise ValueError(f"--{name.replace('_', '-')} has no part in --objective {config.objective} "
                              f"--learner {config.learner}; leave it out")
+    if config.tensor_parallel and config.adapter != "svf":
+        raise ValueError(f"--tensor-parallel cuts models under --adapter svf, not {config.adapter}")
     if config.learner == "es" and parallel.world() > 1:
         raise ValueError("--learner es runs in one process; leave out torchrun")
 
@@ -212,6 +215,12 @@ def read_state(path, device):
 
 # -- what learns, and what from ------------------------------------------------------------------------------
 
+def shares_of(config):
+    """Each process has problems of its own, unless they hold one model together."""
+    if config.tensor_parallel:
+        return parallel.Shares()
+    return parallel.Shares(parallel.rank(), parallel.world())
+
 def training_task(config):
     """The task, or None for dispatch, whose task depends on the experts. Raises ValueError for one that is
     only for evaluation."""
@@ -223,7 +232,7 @@ def training_task(config):
     group = config.group or task.group
     if config.rollouts % group and "group" not in unused_flags(config):
         raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
-    if config.rollouts // group % parallel.world():
+    if config.rollouts // group % shares_of(config).n:
         raise ValueError(f"{parallel.world()} processes cannot share the {config.rollouts // group} problems "
                          "of a step evenly; choose other --rollouts")
     return task
@@ -252,9 +261,8 @@ def gradient_of(config):
 
 def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
-    device = config.device or parallel.device()
-    model, tokenizer = open_model(config.model, config.modules, device, config.dtype, config.chat_template,
-                                  config.layers, adapter, **adapter_options(config))
+    model, tokenizer = open_model(config, config.modules, config.layers, adapter, config.tensor_parallel,
+                                  **adapter_options(config))
     sampling = Sampling(config.temperature)
     if task is None:
         categories = adapt.categories_of(load_experts(Path(config.experts), model))
@@ -266,12 +274,12 @@ def make_learner(config, task, gradient):
     settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group or task.group,
                         micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                         eval_every=EVAL_EVERY, patience=PATIENCE)
-    return Learner(model, tokenizer, adapter, task, sampling, settings, gradient)
+    return Learner(model, tokenizer, adapter, task, sampling, settings, gradient, shares_of(config))
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z; {} is the base model, whose answers are kept between runs."""
 
-    mine = parallel.share(problems)
+    mine = learner.shares.of(problems)
 
     def answer_them():
         return answer_with_adapter(learner, z, mine, desc)
@@ -281,7 +289,7 @@ def greedy_answers(learner, z, problems, desc):
         answers = answer_them()
     else:
         answers = kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, mine)
-    return parallel.gather_shares(answers)
+    return learner.shares.joined(answers)
 
 # -- the steps of main ---------------------------------------------------------------------------------------
 

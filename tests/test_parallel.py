@@ -33,11 +33,50 @@ def reinforce_and_save(learner, z, step, on_token):
     return metrics
 
 learner = Learner(model, tokenizer, svf, toy_task(1), Sampling(0.01), settings(steps=1, rollouts=16, group=1),
-                  reinforce_and_save)
+                  reinforce_and_save, parallel.Shares(parallel.rank(), parallel.world()))
 state = {}
 for metrics in train_expert(learner, state, lambda z: 0.5):
     print(metrics)
 torch.save(state["z"], f"{sys.argv[3]}-{parallel.rank()}-z.pt")
+"""
+
+CUT = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
+import torch
+import parallel, svf
+from conftest import random_z
+from formats.load import load
+from model import Sampling, Stopping, generate
+from rl import Answer, accumulate_gradient, leave_one_out
+from test_rl import answers, settings
+
+parallel.start()
+model, _ = load(sys.argv[2], "cpu")
+svf.wrap(model, svf.MODULES["all"])
+z = random_z(model)
+rows = {name: v.view(1, 1, -1).repeat(2, 1, 1) for name, v in z.items()}
+if parallel.world() > 1:
+    parallel.cut(model)
+tokens = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1]])
+with torch.no_grad(), svf.using(model, z):
+    logits = model(tokens)
+    merged = {name: m.merged for name, m in svf.wrapped(model).items()}
+    decoded, _ = generate(model, [[5, 9, 300], [7]], Stopping(6), Sampling())
+with torch.no_grad(), svf.using(model, rows):
+    by_row = model(tokens)
+with torch.no_grad():
+    base = model(tokens)
+batch = answers((11, 12))
+z = {name: v.requires_grad_() for name, v in z.items()}
+with svf.using(model, z):
+    accumulate_gradient(model, svf, batch, leave_one_out([a.r for a in batch], 3), Sampling(0.7), settings())
+parallel.add_up_gradients(z, weight=1)
+optimizer = torch.optim.AdamW(z.values(), lr=0.01, weight_decay=0.0)
+optimizer.step()
+torch.save({"logits": logits, "merged": merged, "decoded": decoded, "by_row": by_row, "base": base,
+            "dz": {name: v.grad for name, v in z.items()}, "z": {name: v.detach() for name, v in z.items()}},
+           f"{sys.argv[3]}-{parallel.rank()}.pt")
 """
 
 def torchrun(n, *arguments):
@@ -61,6 +100,30 @@ def test_two_processes_have_the_gradient_of_one_and_the_same_z(tiny_folder, tmp_
         assert (first[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-8
     z = [torch.load(tmp_path / f"{name}-z.pt") for name in ("of2-0", "of2-1")]
     assert all(torch.equal(z[0][name], z[1][name]) for name in z[0])
+
+def test_a_model_cut_in_two_is_the_model(tiny_folder, tmp_path):
+    """Logits, merged weights, greedy tokens, dz and one step of AdamW: those of one process."""
+    script = tmp_path / "cut.py"
+    script.write_text(CUT)
+    for n in (1, 2):
+        done = subprocess.run(torchrun(n, script, ROOT, tiny_folder, tmp_path / f"of{n}"),
+                              capture_output=True, text=True, env=one_thread())
+        assert done.returncode == 0, done.stderr
+    one, first, second = [torch.load(tmp_path / f"{name}.pt") for name in ("of1-0", "of2-0", "of2-1")]
+    for kind in ("base", "logits", "by_row"):
+        assert torch.equal(first[kind], second[kind])
+        assert (first[kind] - one[kind]).abs().max() <= 1e-5 * one[kind].abs().max()
+    assert first["decoded"] == second["decoded"] == one["decoded"]
+    for name, whole in one["merged"].items():
+        cut_at = 1 if name.endswith(("wo", "w2")) else 0
+        joined = torch.cat([first["merged"][name], second["merged"][name]], dim=cut_at)
+        assert (joined - whole).norm() <= 1e-5 * whole.norm()
+        for kind in ("dz", "z"):
+            assert torch.equal(first[kind][name], second[kind][name])
+            # AdamW's first step is the sign of dz, so a dz of almost nothing may go either way
+            moved = one["dz"][name].abs() > 1e-4 * one["dz"][name].abs().max()
+            difference = (first[kind][name] - one[kind][name])[moved]
+            assert difference.norm() <= 1e-4 * one[kind][name].norm()
 
 def test_one_of_two_that_dies_ends_the_run_and_it_goes_on_with_one(tiny_folder, silence, tmp_path):
     flags = [*train_flags(tiny_folder, silence, tmp_path / "run"), "--steps", "300"]

@@ -62,7 +62,7 @@ def test_a_model_without_a_template_is_refused_before_the_decomposition(tmp_path
     write_tokenizer(folder, chat_template=None)
     monkeypatch.setattr(common, "decomposed", None)  # not reached
     with pytest.raises(ValueError, match="model has no chat template; name a file with one"):
-        common.open_model(str(folder), "all", "cpu", "float32")
+        common.open_model(common.ModelChoice(str(folder), device="cpu"))
 
 def test_the_default_system_turn_of_the_template_is_kept(real):
     _, tokenizer = real

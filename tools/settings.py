@@ -11,8 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import svf  # noqa: E402
-from common import answer_with_adapter, append, lenient_accuracy, machine, open_model  # noqa: E402
-from formats.default_model import DEFAULT_MODEL  # noqa: E402
+from common import ModelChoice, answer_with_adapter, append, lenient_accuracy, machine, open_model  # noqa: E402
 from model import Sampling  # noqa: E402
 from rl import Learner, Settings, accuracy, reinforce, train_expert  # noqa: E402
 from tasks import cousins_of, get_task  # noqa: E402
@@ -45,7 +44,7 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     name, *texts = sys.argv[1:]
-    model, tokenizer = open_model(DEFAULT_MODEL, "all", "", "")
+    model, tokenizer = open_model(ModelChoice())
     task = get_task(name)
     kinds = {kind: get_task(kind).problems("val", N, SEED) for kind in [name, *cousins_of([name])]}
     learner = Learner(model, tokenizer, svf, task, Sampling(0.7), USUAL, reinforce)
