@@ -21,9 +21,9 @@ from types import ModuleType
 
 import lora
 import svf
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter, append, flag, gains,
-                    hits, machine, mean_and_error, open_log, open_model, parse_flags, peak_memory, run_main,
-                    templates_of)
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
+                    append, flag, gains, hits, machine, mean_and_error, open_log, open_model, parse_flags,
+                    peak_memory, run_main, templates_of)
 from es import evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling

@@ -1,7 +1,7 @@
 """Several processes learn one z together, started by torchrun; in one process all of this does nothing.
 
-Data parallel: each process has the whole model, and samples and scores its share of a step's problems. All see
-all rewards, so a baseline is that of the whole step; one all-reduce of dz makes the gradient of the whole step.
+Data parallel: each process has the whole model, and samples and scores its share of a step's problems. All
+see all rewards, so a baseline is that of the whole step; one all-reduce of dz makes its gradient.
 
 Tensor parallel, for a model too large for one GPU (Shoeybi et al. 2019): wq, wk, wv, w1 and w3 are cut by
 output rows, wo and w2 by input columns, heads are divided, and the parts of what wo and w2 give are added up.
@@ -9,8 +9,8 @@ SVF fits in exactly where the basis stands on the side that is not cut:
 
     by output:  W'_s = W_s V diag(z) Vᵀ        by input:  W'_s = U diag(z) Uᵀ W_s
 
-so merging needs no other process, dz comes in partial sums, and the same all-reduce adds them up. z means what
-it means in one process: experts written by one number of processes load in any other.
+so merging needs no other process, dz comes in partial sums, and the same all-reduce adds them up. z means
+what it means in one process: experts written by one number of processes load in any other.
 
     torchrun --nproc-per-node 2 train.py --task math
     torchrun --nproc-per-node 2 train.py --task math --tensor-parallel --model FOLDER
@@ -143,7 +143,7 @@ def collect(module, inputs, y):
     return FromParts.apply(y)
 
 def basis_of_side(W, on_output):
-    """Singular vectors on one side of W (out, in), whichever is the smaller: U (out, r) or V (in, r), float64."""
+    """Singular vectors on one side of W (out, in), the smaller or not: U (out, r) or V (in, r), float64."""
     W = W.double()
     basis = svf.decompose(W)
     if on_output == (W.shape[0] <= W.shape[1]):
@@ -152,8 +152,8 @@ def basis_of_side(W, on_output):
     return (W @ basis if on_output else W.T @ basis) / sigma
 
 def cut_linear(module, on_output):
-    """Leaves this process its part of an SVFLinear or nn.Linear: some columns, if the output side is whole, else
-    some rows."""
+    """Leaves this process its part of an SVFLinear or nn.Linear: some columns, if the output side is whole,
+    else some rows."""
     linear = module.linear if isinstance(module, svf.SVFLinear) else module
     if isinstance(module, svf.SVFLinear):
         module.basis = basis_of_side(linear.weight.data, on_output).to(module.basis)
@@ -168,7 +168,8 @@ def cut(model):
     """Leave this process its part of a wrapped model that was not cast yet, in place. Raises ValueError for a
     shape that the processes cannot divide."""
     args = model.args
-    for name, number in (("heads", args.n_heads), ("key heads", args.n_kv_heads), ("hidden", args.hidden_dim)):
+    sizes = {"heads": args.n_heads, "key heads": args.n_kv_heads, "hidden features": args.hidden_dim}
+    for name, number in sizes.items():
         if number % world():
             raise ValueError(f"{number} {name} cannot be cut into {world()} parts; start another number")
     for layer in model.layers:

@@ -77,7 +77,7 @@ class Config:
     seed: int = flag(0, "of everything random")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
-    tensor_parallel: bool = flag(False, "the processes of torchrun hold one model together, each a part of it")
+    tensor_parallel: bool = flag(False, "the processes of torchrun hold one model, each a part of it")
     resume: bool = flag(False, "go on from the state in the output folder")
 
 def check_flags(config):

@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import svf  # noqa: E402
-from common import ModelChoice, answer_with_adapter, append, lenient_accuracy, machine, open_model  # noqa: E402
+from common import (ModelChoice, answer_with_adapter, append, lenient_accuracy, machine,  # noqa: E402
+                    open_model)
 from model import Sampling  # noqa: E402
 from rl import Learner, Settings, accuracy, reinforce, train_expert  # noqa: E402
 from tasks import cousins_of, get_task  # noqa: E402
