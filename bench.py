@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 import svf
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, decomposed, dtype_name, flag, parse_flags,
-                    peak_memory, pick_device, proc_status, run_main)
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, check_dtype, decomposed, dtype_name, flag,
+                    parse_flags, peak_memory, pick_device, proc_status, run_main)
 from formats.checkpoint import DAMAGE, checked
 from formats.default_model import DEFAULT_MODEL
 from formats.huggingface import hf_args
@@ -94,6 +94,7 @@ def memory_plan(args, config, *, b, on_cpu):
                    "gradient: logits": logits, "peak": peak}
 
 def print_plan(config):
+    check_dtype(config.dtype)
     args = read_args(config.plan)
     b = 4 if config.dtype == "float32" else 2
     total, shapes = weights_of(args)

@@ -197,14 +197,17 @@ def has_native_bfloat16(device):
         return any(cpu.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return device != "mps" and torch.cuda.is_bf16_supported(including_emulation=False)
 
+def check_dtype(dtype):
+    if dtype not in ("", "float32", "bfloat16"):
+        raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
+
 def pick_device(device, dtype):
     """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is missing."""
     available = available_devices()
     device = device or available[0]
     if device not in available:
         raise ValueError(f"--device {device} is not available here; there is {', '.join(available)}")
-    if dtype not in ("", "float32", "bfloat16"):
-        raise ValueError(f"--dtype {dtype} is not supported; choose float32 or bfloat16 (float16 overflows)")
+    check_dtype(dtype)
     if not dtype:
         dtype = "bfloat16" if has_native_bfloat16(device) else "float32"
     return torch.device(device), getattr(torch, dtype)

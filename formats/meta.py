@@ -45,7 +45,11 @@ class ShardedTensor:
     def __call__(self):
         if any(part is None for part in self.parts):
             raise ValueError(f"{self.name} is missing from one of the shards")
-        if len(self.parts) == 1 or self.parts[0].dim() == 1:
+        if len(self.parts) == 1:
+            return self.parts[0]
+        if self.parts[0].dim() == 1:
+            if not all(torch.equal(part, self.parts[0]) for part in self.parts):
+                raise ValueError(f"{self.name} is not the same in all shards")
             return self.parts[0]
         cut_by_input = self.name.split(".")[-2] in ("wo", "w2")
         return torch.cat(self.parts, dim=1 if cut_by_input else 0)

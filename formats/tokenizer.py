@@ -177,10 +177,13 @@ def from_meta(path):
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            token, rank = base64.b64decode(token, validate=True), int(rank)
         except ValueError:
             raise ValueError(f"{path} line {number} is not 'base64 rank'; a SentencePiece model (Llama 2) is "
                              "not supported") from None
+        if token in ranks:
+            raise ValueError(f"{path} line {number} has the token {token!r} a second time")
+        ranks[token] = rank
     specials = {text: len(ranks) + i for i, text in enumerate(META_SPECIALS)}
     return Tokenizer(BytePairs(ranks, specials, {}, LLAMA3_PATTERN), LLAMA3_TEMPLATE)
 
@@ -275,6 +278,8 @@ def from_gguf(fields):
                          f"{', '.join(GGUF_CUTS)} is)")
     texts, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     tokens = {text: i for i, text in enumerate(texts)}
+    if len(tokens) < len(texts):
+        raise ValueError("the GGUF vocabulary has a token twice")
     specials = {text: i for text, i in tokens.items() if types[i] in (2, 3, 5)}  # unknown, control, unused
     added = {text: i for text, i in tokens.items() if types[i] == 4}  # user-defined
     merges = [merge.split(" ") for merge in fields["tokenizer.ggml.merges"]]

@@ -92,6 +92,22 @@ def one(W):
 svf.wrap(model, svf.MODULES["all"], basis_of=KeptBases(model.fingerprint, one))
 """
 
+def test_a_damaged_basis_is_named(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model, _ = load(tiny_folder, "cpu")
+    keep = KeptBases(model.fingerprint, decompose)
+    W = model.layers[0].attention.wq.weight.data
+    basis = keep("layers.0.attention.wq", W)
+    [path] = tmp_path.rglob("*.safetensors")
+    assert torch.equal(keep("layers.0.attention.wq", W), basis)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="is no whole basis .*; delete it"):
+        keep("layers.0.attention.wq", W)
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="is no basis of this weight"):
+        keep("layers.0.attention.wq", W[:, :20])
+
 def test_a_killed_decomposition_goes_on_where_it_was_bit_for_bit(tmp_path):
     # large enough that the kill falls in the middle
     params = {**PARAMS, "dim": 192, "n_layers": 4}

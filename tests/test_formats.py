@@ -122,6 +122,14 @@ def test_two_shards_of_model_parallelism_equal_one(tiny_folder, tmp_path):
     two, _ = load(write_meta(tmp_path / "two", [{k: w.clone() for k, w in s.items()} for s in shards]), "cpu")
     assert torch.equal(two(TOKENS), load(tiny_folder, "cpu")[0](TOKENS))
 
+def test_shards_that_contradict_each_other_are_named(tmp_path):
+    shards = [{k: w if w.dim() == 1 else w.chunk(2, 1 if k.split(".")[-2] in ("wo", "w2") else 0)[i]
+               for k, w in random_state().items()} for i in range(2)]
+    shards[1]["layers.1.ffn_norm.weight"] = shards[1]["layers.1.ffn_norm.weight"] + 0.1
+    folder = write_meta(tmp_path / "m", [{k: w.clone() for k, w in shard.items()} for shard in shards])
+    with pytest.raises(ValueError, match="layers.1.ffn_norm.weight is not the same in all shards"):
+        load(folder, "cpu")
+
 def test_a_cast_model_keeps_its_fingerprint(tiny_folder):
     assert load(tiny_folder, "cpu", torch.bfloat16)[0].fingerprint == load(tiny_folder, "cpu")[0].fingerprint
 

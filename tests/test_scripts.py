@@ -79,6 +79,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("eval.py", ["--tasks", "math,mth"], "no task is named 'mth'"),
     ("eval.py", ["--tasks", "math,math_hard", "--split", "heldout"], "math_hard has no split 'heldout'"),
     ("eval.py", ["--rows", "bse"], "bse"), ("eval.py", ["--dispatch", "--rows", "base"], "leave out"),
+    ("bench.py", ["--plan", "nowhere", "--dtype", "int8"], "--dtype int8 is not supported"),
     ("bench.py", ["--plan", "nowhere"], "nowhere is no params.json"),
     ("sample.py", ["--adapt", "magic"], "--adapt magic"),
 ])

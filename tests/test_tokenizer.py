@@ -146,6 +146,10 @@ def test_a_rank_file_is_read_anew_each_time(tiny_folder, tmp_path):
     import shutil
     folder = shutil.copytree(tiny_folder, tmp_path / "copy")
     load(folder, "cpu")
+    twice = (folder / "tokenizer.model").read_text() + "\nAA== 256\n"
+    (folder / "tokenizer.model").write_text(twice)
+    with pytest.raises(ValueError, match="line 257 has the token b'.x00' a second time"):
+        load(folder, "cpu")
     (folder / "tokenizer.model").write_text("not a rank file\n")
     with pytest.raises(ValueError, match="line 1"):
         load(folder, "cpu")
