@@ -277,18 +277,19 @@ def make_learner(config, task, gradient):
     return Learner(model, tokenizer, adapter, task, sampling, settings, gradient, shares_of(config))
 
 def greedy_answers(learner, z, problems, desc):
-    """Answers at temperature 0 under z; {} is the base model, whose answers are kept between runs."""
-
+    """Answers at temperature 0 under z, each process answering its share; {} is the base model, whose answers
+    are kept between runs, unless it is cut into parts, which must answer together."""
     mine = learner.shares.of(problems)
 
     def answer_them():
         return answer_with_adapter(learner, z, mine, desc)
 
-    # the dispatcher's logit bias is not part of the model, so its base answers are not kept
-    if z or learner.sampling.logit_bias is not None:
-        answers = answer_them()
-    else:
+    is_whole = parallel.world() == learner.shares.n
+    is_biased = learner.sampling.logit_bias is not None  # the dispatcher's, which is no part of the model
+    if not z and is_whole and not is_biased:
         answers = kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, mine)
+    else:
+        answers = answer_them()
     return learner.shares.joined(answers)
 
 # -- the steps of main ---------------------------------------------------------------------------------------
