@@ -71,9 +71,11 @@ def heads_of(name, args):
 
 def halves_to_pairs(w, heads):
     """Rows of wq or wk, or numbers of a bias or norm, (heads · head_dim, …) from halves to Meta's pairs; with
-    0 heads as they are."""
+    0 heads as they are. Raises ValueError for a weight that the heads cannot divide."""
     if heads == 0:
         return w
+    if w.dim() == 0 or w.shape[0] % (2 * heads):
+        raise ValueError(f"a weight of shape {tuple(w.shape)} is not one of {heads} heads")
     return w.view(heads, 2, -1, *w.shape[1:]).transpose(1, 2).reshape(w.shape)
 
 def pairs_to_halves(w, heads):

@@ -39,11 +39,20 @@ def utf8(text):
         raise ValueError(
             f"the text is not valid Unicode: {error.reason} at character {error.start}") from None
 
+def check_ids(ids):
+    """Raises ValueError for ids that no vocabulary has, on which tiktoken would panic in Rust."""
+    for i in ids:
+        if type(i) is not int or not 0 <= i < 1 << 24:
+            raise ValueError(f"the tokenizer has a token of id {i!r}")
+    if len(set(ids)) < len(ids):
+        raise ValueError("the tokenizer has two tokens of the same id")
+
 class BytePairs:
     """A byte-level BPE on tiktoken: `ranks` {bytes: id}, `specials` and `added` {text: id}, `pattern` that
     cuts words, after Unicode's composition NFC where `compose` says so."""
 
     def __init__(self, ranks, specials, added, pattern, compose=False):
+        check_ids([*ranks.values(), *specials.values(), *added.values()])
         self.bpe = tiktoken.Encoding("t2", pat_str=pattern, mergeable_ranks=ranks,
                                      special_tokens=specials | added)
         self.specials = specials
@@ -83,7 +92,10 @@ class HFVocabulary:
         except ModuleNotFoundError:
             raise ValueError(
                 f"{path} is no byte-level BPE; it needs one more package: pip install tokenizers") from None
-        self.hf = HFTokenizer.from_file(str(path))
+        try:
+            self.hf = HFTokenizer.from_file(str(path))
+        except Exception as error:  # the package raises nothing more precise
+            raise ValueError(f"{path} is no tokenizer: {error}") from error
         self.hf.no_truncation()  # settings that a training run may have saved in the file
         self.hf.no_padding()
         self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()

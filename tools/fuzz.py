@@ -187,7 +187,9 @@ def outcome_of(attempt, rng, originals):
             return "sentence", str(error)
         except Hang:
             return "hang", ""
-        except Exception as error:  # whatever it is, it is what this script is looking for
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever else, a panic in Rust included: what this script looks for
             return "traceback", "".join(traceback.format_exception(error)[-3:])
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
