@@ -11,17 +11,18 @@ sys.path.insert(0, str(ROOT))
 from formats.default_model import DEFAULT_MODEL  # noqa: E402
 from formats.experts import load_expert  # noqa: E402
 from formats.load import load  # noqa: E402
-from svf import decompose, singular_values  # noqa: E402
+from svf import MODULES, singular_values, wrap  # noqa: E402
 
 WEIGHTS = ("layers.0.attention.wq", "layers.15.feed_forward.w1", "layers.29.attention.wo")
 
 if __name__ == "__main__":
     model, _ = load(DEFAULT_MODEL, "cpu")
+    wrap(model, MODULES["all"])
     z, _ = load_expert(Path(sys.argv[1]), model)
     with open(ROOT / "results" / "spectrum.jsonl", "w") as file:
         for name in WEIGHTS:
-            W = model.get_submodule(name).weight
-            sigma = singular_values(W.double(), decompose(W))  # largest first
+            module = model.get_submodule(name)
+            sigma = singular_values(module.linear.weight.double(), module.basis.double())  # largest first
             record = {"weight": name, "expert": sys.argv[1], "sigma": [round(s, 4) for s in sigma.tolist()],
                       "z": [round(value, 5) for value in z[name].tolist()]}
             file.write(json.dumps(record) + "\n")
