@@ -1,6 +1,9 @@
 """pytest tests/test_common.py: errors that count templates, base answers that are kept while they hold."""
+import json
 import math
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,24 @@ def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monke
     common.kept_or_answered(answer_them, model, tokenizer, task, first)
     assert len(made) == 3
     assert [path.suffix for path in tmp_path.rglob("*.*")] == [".json"] * 3  # nothing half-written
+
+FULL_DISK = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+import common
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # a disk with room for 100 bytes
+common.append(sys.argv[2], {"whole": "x" * 50})
+try:
+    common.append(sys.argv[2], {"half": "y" * 50})
+except OSError as error:
+    print(error)
+"""
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit on files stands for a full disk")
+def test_a_line_that_the_disk_has_no_room_for_leaves_no_half_of_it(tmp_path):
+    log = tmp_path / "log.jsonl"
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(common.ROOT), str(log)], capture_output=True,
+                          text=True)
+    assert "the disk is full" in done.stdout, done.stderr
+    assert log.read_text() == json.dumps({"whole": "x" * 50}) + "\n"
