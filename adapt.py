@@ -6,9 +6,9 @@ answers. All three give one mixture per problem, {expert: weight}, and one secon
 them. A strategy is a function and an entry in STRATEGIES; sample.py and eval.py read that table.
 
 Where we differ from the paper: the question is answered by the likeliest category name, calibrated on example
-requests, not by free text; and CEM begins from what is known, the base model, each expert
-alone and their uniform mixture. Where we differ from the authors' code: "other" is the base model, as is
-α = 0, and elites are ranked by likelihood where accuracy ties.
+requests, not by free text; and CEM begins from what is known, the base model, each expert alone and their
+uniform mixture. Where we differ from the authors' code: "other" is the base model, as is α = 0, and elites are
+ranked by likelihood where accuracy ties.
 
     python sample.py --adapt cem
 """
@@ -266,8 +266,7 @@ def dressed(problem, mixture, metadata):
         return problem
     expert = metadata[name]
     prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]
-    instruction = expert.get("instruction", "")  # the first experts had none
-    return replace(problem, system=expert["system"], instruction=instruction, prefill=prefill)
+    return replace(problem, system=expert["system"], instruction=expert["instruction"], prefill=prefill)
 
 def all_dressed(problems, mixtures, metadata):
     """Each problem as the expert of its mixture reads it."""

@@ -26,7 +26,7 @@ from adapt import second_pass
 from formats.default_model import DEFAULT_MODEL, cache_folder
 from formats.experts import KeptBases
 from formats.load import load
-from rl import Answer, chat_ids, rollout
+from rl import Answer, chat_ids, finished_share, rollout
 from tasks.grading import mentions_gold
 
 ROOT = Path(__file__).parent
@@ -204,7 +204,7 @@ def check_dtype(dtype):
 def pick_device(device, dtype):
     """(device, dtype) that the flags ask for, or the best there is. Raises ValueError for what is missing."""
     available = available_devices()
-    device = device or available[0]
+    device = device or parallel.device() or available[0]
     if device not in available:
         raise ValueError(f"--device {device} is not available here; there is {', '.join(available)}")
     check_dtype(dtype)
@@ -267,7 +267,7 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     started = time.time()
     if modules not in svf.MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(svf.MODULES)}")
-    device, dtype = pick_device(choice.device or parallel.device(), choice.dtype)
+    device, dtype = pick_device(choice.device, choice.dtype)
     model, tokenizer = load(choice.model, device, progress=partial(bar, desc="loading"))
     if choice.chat_template:
         tokenizer.use_template(Path(choice.chat_template).read_text(encoding="utf-8"))
@@ -391,7 +391,7 @@ def report(log, task, split, row, problems, answers, **more):
     finished answers, n."""
     p, se = mean_and_error(hits(answers), templates_of(problems))
     lenient = lenient_accuracy(problems, answers)
-    finished = sum(a.finished for a in answers) / len(answers)
+    finished = finished_share(answers)
     lenient_text = "    - " if lenient is None else f"{100 * lenient:5.1f} %"
     print(f"{task:<15} {split:<8} {row:<18} {100 * p:5.1f} ± {100 * se:3.1f} %   lenient {lenient_text}   "
           f"finished {100 * finished:5.1f} %   n {len(answers)}", flush=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -123,12 +123,9 @@ class Comparison:
         return state["z"], record
 
     def answers(self, z, task_name, split, n):
-        task = get_task(task_name)
-        self.learner.task = task
-        problems = task.problems(split, n, TEST_SEED)
-        answers = answer_with_adapter(self.learner, z, problems, f"{self.name}: {task_name} {split}")
-        self.learner.task = get_task(TASK)
-        return problems, answers
+        learner = replace(self.learner, task=get_task(task_name))
+        problems = learner.task.problems(split, n, TEST_SEED)
+        return problems, answer_with_adapter(learner, z, problems, f"{self.name}: {task_name} {split}")
 
     def log(self, record):
         model = self.learner.model

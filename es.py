@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 
-from rl import accuracy, rollout
+from rl import metrics_of, rollout
 
 POPULATION = 16  # members; each answers rollouts / POPULATION problems
 SIGMA = 0.02
@@ -37,5 +37,4 @@ def evolve(learner, z, step, on_token):
     weights = (rewards - rewards.mean()) / (POPULATION * SIGMA)
     for name, v in z.items():
         v.grad = -weights.to(v.device) @ noise[name]
-    return {"right": accuracy(answers), "tokens": sum(len(a.ids) for a in answers) / len(answers),
-            "finished": sum(a.finished for a in answers) / len(answers)}
+    return metrics_of(answers)

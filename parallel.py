@@ -17,6 +17,7 @@ what it means in one process: experts written by one number of processes load in
 """
 import os
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -53,21 +54,29 @@ def device():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return ""
 
-def lost(error):
-    said = str(error).splitlines()[0]
-    return OSError(f"another process of this run does not answer ({said}); start all again with --resume")
+@contextmanager
+def all_answering():
+    """Raises OSError where a process does not take part in what is done together."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        raise OSError(f"another process of this run does not answer ({said}); start all again with --resume"
+                      ) from error
 
-def wait():
-    """Until every process is here."""
-    if dist.is_initialized():
-        dist.all_gather_object([None] * world(), None)
+def gather(item):
+    """[the item of the first process, that of the second, …], in all of them; it waits for all."""
+    if world() == 1:
+        return [item]
+    parts = [None] * world()
+    with all_answering():
+        dist.all_gather_object(parts, item)
+    return parts
 
 def add_up(x):
     """x becomes the sum of the x of all processes."""
-    try:
+    with all_answering():
         dist.all_reduce(x)
-    except RuntimeError as error:
-        raise lost(error) from error
     return x
 
 # -- the shares of a step ------------------------------------------------------------------------------------
@@ -87,14 +96,7 @@ class Shares:
 
     def gather(self, items):
         """[the items of the first process, those of the second, …], in all of them."""
-        if self.n == 1:
-            return [items]
-        parts = [None] * self.n
-        try:
-            dist.all_gather_object(parts, items)
-        except RuntimeError as error:
-            raise lost(error) from error
-        return parts
+        return [items] if self.n == 1 else gather(items)
 
     def joined(self, items):
         """The whole list again, in its order, from what each process made of its share."""

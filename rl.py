@@ -78,6 +78,14 @@ def accuracy(answers):
     """Share of answers that earned +1."""
     return sum(a.r > 0 for a in answers) / len(answers)
 
+def finished_share(answers):
+    return sum(a.finished for a in answers) / len(answers)
+
+def metrics_of(answers):
+    """What a step's line says of sampled answers."""
+    return {"right": accuracy(answers), "finished": finished_share(answers),
+            "tokens": sum(len(a.ids) for a in answers) / len(answers)}
+
 # -- the gradient of equation 1 ------------------------------------------------------------------------------
 
 def answer_logprobs(model, answers, sampling):
@@ -191,8 +199,7 @@ def warning_of(answers, advantages):
     """The usual reasons why a step teaches nothing, or the wrong thing, in a few words; "" if all is well."""
     if not any(advantages):
         return "nothing to learn: all answers to a problem earn the same (task too hard or too easy?)"
-    finished = sum(a.finished for a in answers) / len(answers)
-    if finished < 0.2:
+    if finished_share(answers) < 0.2:
         return "most answers run into the cap, which earns -1 (prompt without a form, or z too far?)"
     return ""
 
@@ -212,9 +219,7 @@ def reinforce(learner, z, step, on_token):
         kl = accumulate_gradient(learner.model, learner.adapter, answers,
                                  advantages[first:first + len(answers)], learner.sampling, settings)
     parallel.add_up_gradients(z, weight=len(answers) / len(everyones))
-    metrics = {"right": accuracy(everyones),
-               "finished": sum(a.finished for a in everyones) / len(everyones),
-               "tokens": sum(len(a.ids) for a in everyones) / len(everyones)}
+    metrics = metrics_of(everyones)
     if settings.lam > 0:
         metrics["kl"] = sum(learner.shares.joined([kl])) / learner.shares.n
     warning = warning_of(everyones, advantages)
@@ -222,20 +227,25 @@ def reinforce(learner, z, step, on_token):
         metrics["warning"] = warning
     return metrics
 
-def gold_answer(tokenizer, task, problem):
-    """The gold answer of a problem, as if the model had sampled it."""
-    if task.stop:  # a program goes on where its prefill ends
-        ids = tokenizer.encode(f"{problem.gold.removesuffix(task.stop).rstrip()}\n{task.stop}")
-    else:
-        space = " " if problem.prefill[-1:].isalnum() or problem.prefill.endswith(":") else ""
-        ids = [*tokenizer.encode(space + problem.gold), tokenizer.end_of_turn()]
-    return Answer(chat_ids(tokenizer, task, problem), ids, [], problem.gold, r=1, finished=True)
+def gold_answers(tokenizer, task, problems):
+    """The gold answers of problems, as if the model had sampled them."""
+    end_of_turn = None if task.stop else tokenizer.end_of_turn()
+    answers = []
+    for problem in problems:
+        if task.stop:  # a program goes on where its prefill ends
+            ids = tokenizer.encode(f"{problem.gold.removesuffix(task.stop).rstrip()}\n{task.stop}")
+        else:
+            space = " " if problem.prefill[-1:].isalnum() or problem.prefill.endswith(":") else ""
+            ids = [*tokenizer.encode(space + problem.gold), end_of_turn]
+        prompt = chat_ids(tokenizer, task, problem)
+        answers.append(Answer(prompt, ids, [], problem.gold, r=1, finished=True))
+    return answers
 
 def imitate(learner, z, step, on_token):
     """The gradient of supervised fine-tuning (SFT): next-token loss on gold answers, which is equation 1 with
     the gold ids for samples, r − b = 1 and temperature 1. As many answers a step, and no rollouts."""
     problems, _ = learner.problems(step, learner.settings.rollouts)
-    answers = [gold_answer(learner.tokenizer, learner.task, problem) for problem in problems]
+    answers = gold_answers(learner.tokenizer, learner.task, problems)
     with learner.adapter.using(learner.model, z):
         accumulate_gradient(learner.model, learner.adapter, answers, [1.0] * len(answers), Sampling(1.0),
                             learner.settings)

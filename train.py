@@ -188,7 +188,7 @@ def open_run(config):
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
     if not config.resume:
         return Run(config, folder, state={}, logged=0, fingerprint="")
-    device, _ = pick_device(config.device or parallel.device(), config.dtype)
+    device, _ = pick_device(config.device, config.dtype)
     saved = read_state(path, device)
     for key, value in asdict(config).items():
         if key != "resume" and saved["config"].get(key) != value:
@@ -369,7 +369,7 @@ def main():
     parallel.start()
     config = read_config()
     run = open_run(config)
-    parallel.wait()  # before the first process writes what the others have just looked for
+    parallel.gather(None)  # nobody writes before all have looked at what is there
     gradient = gradient_of(config)
     learner = make_learner(config, training_task(config), gradient)
     run.begin(learner.model)

@@ -31,6 +31,8 @@ NUMBER = re.compile(r"""
 SPELLED = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
            "sixteen seventeen eighteen nineteen twenty").split()
 
+SECONDS = 4  # of a child that runs a program
+
 def reward(is_right):
     return 1 if is_right else -1
 
@@ -173,7 +175,7 @@ def score_programs(problems, texts):
         if p.check.expected is None:
             references[p.prompt] = sandbox.Program(p.check.reference + p.check.after, p.check.entry,
                                                    p.check.calls)
-    results = sandbox.run_programs(programs + list(references.values()), seconds=4)
+    results = sandbox.run_programs(programs + list(references.values()), SECONDS)
     reference_results = dict(zip(references, results[len(programs):]))
     rewards = []
     for p, result in zip(problems, results):

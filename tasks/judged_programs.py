@@ -12,9 +12,7 @@ A check that draws random numbers draws the same ones both times.
 from dataclasses import dataclass
 
 from tasks import sandbox
-from tasks.grading import program_of, reward
-
-SECONDS = 4  # of each child
+from tasks.grading import SECONDS, program_of, reward
 
 @dataclass(frozen=True)
 class JudgedCheck:

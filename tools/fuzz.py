@@ -27,7 +27,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import train  # noqa: E402
-from common import check_number, parse_flags  # noqa: E402
+from common import parse_flags  # noqa: E402
 from conftest import expert_metadata, random_state, random_z, write_meta  # noqa: E402
 from formats.experts import load_expert, save_expert  # noqa: E402
 from formats.load import load  # noqa: E402
@@ -160,7 +160,6 @@ def try_flags(rng, originals, folder):
     value = rng.choice(["nan", "inf", "-inf", "-1", "0", "1e30", "1" + "0" * 30, "", "x", "1e-400", "0x10"])
     sys.argv = ["train.py", f"--{field.name.replace('_', '-')}={value}"]
     config = parse_flags(train.Config, "")
-    check_number(field, getattr(config, field.name))
     return None if abs(getattr(config, field.name)) <= 1e9 else "a number that hangs"
 
 INPUTS = {"checkpoint": try_checkpoint, "expert": try_expert, "rows": try_rows, "state": try_state,
