@@ -7,8 +7,8 @@ them. A strategy is a function and an entry in STRATEGIES; sample.py and eval.py
 
 Where we differ from the paper: the question is answered by the likeliest category name, calibrated on example
 requests, not by free text; and CEM begins from what is known, the base model, each expert alone and their
-uniform mixture. Where we differ from the authors' code: "other" is the base model, as is α = 0, and elites are
-ranked by likelihood where accuracy ties.
+uniform mixture. Where we differ from the authors' code: "other" is the base model, as is α = 0, and elites
+are ranked by likelihood where accuracy ties.
 
     python sample.py --adapt cem
 """
