@@ -20,7 +20,7 @@ import torch
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, check_dtype, decomposed, dtype_name, flag,
                     parse_flags, peak_memory, pick_device, proc_status, run_main)
-from formats.checkpoint import DAMAGE, checked
+from formats.checkpoint import checked, understood
 from formats.default_model import DEFAULT_MODEL
 from formats.huggingface import hf_args
 from formats.load import load
@@ -54,12 +54,8 @@ def read_args(path):
         if file.name != name:
             file = file / name
         if file.is_file():
-            try:
+            with understood(file):
                 return checked(file, read(file))
-            except KeyError as error:
-                raise ValueError(f"{file} has no {error}") from error
-            except DAMAGE as error:
-                raise ValueError(f"{file} is damaged ({error})") from error
     raise FileNotFoundError(f"{path} is no params.json or config.json, and no folder with one")
 
 def weights_of(args):

@@ -59,7 +59,7 @@ def system_in_first_turn(messages):
 @dataclass
 class ChatFormat:
     template: object  # compiled
-    specials: list[str]  # the model's special tokens
+    specials: dict[str, int]  # the model's special tokens, shared with its tokenizer
     names: dict[str, str]  # {"bos_token": its text, …}, which templates know
 
     def hold_out(self, text):
@@ -109,4 +109,4 @@ def chat_format(template, specials, names):
     if not template:
         return None
     names = {name: text for name, text in names.items() if isinstance(text, str)}
-    return ChatFormat(compiled(template), list(specials), names)
+    return ChatFormat(compiled(template), specials, names)

@@ -1,6 +1,7 @@
 """What every reader of a checkpoint format gives, and the names that weights have in each format."""
 import json
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,16 @@ class Checkpoint:
 # what Python raises where a configuration has another type than it should, or is no JSON at all
 DAMAGE = (TypeError, AttributeError, IndexError, json.JSONDecodeError, UnicodeDecodeError, RecursionError,
           ZeroDivisionError, OverflowError)
+
+@contextmanager
+def understood(what):
+    """Raises ValueError, which begins with `what`, where reading finds no key, or a wrong type."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{what} has no {error}") from error
+    except DAMAGE as error:
+        raise ValueError(f"{what} is damaged ({error})") from error
 
 def checked(path, args):
     """The ModelArgs, if a model can have this shape. Raises ValueError for one that none has."""

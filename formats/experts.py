@@ -2,8 +2,8 @@
 
 An expert is made for one base model, which its metadata name by a fingerprint; another model refuses it
 (unless --transfer says otherwise). It is checked whole when it is loaded: metadata, names, lengths, finite
-numbers. METADATA says what every expert
-knows of itself; how it was made stands beside (step, validation accuracy, command).
+numbers. METADATA says what every expert knows of itself; how it was made stands beside (step, validation
+accuracy, command).
 """
 import json
 import os

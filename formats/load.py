@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from formats.checkpoint import DAMAGE
+from formats.checkpoint import understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
 from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
 from model import Transformer
-from tasks.jsonl import LFS_POINTER
+from tasks.jsonl import refuse_pointer
 
 LARGEST = 1e6  # no weight of a working model comes near
 
@@ -36,18 +36,14 @@ def open_checkpoint(path):
     else:
         raise FileNotFoundError(
             f"the model {path} does not exist; name a folder, a .gguf file, or {DEFAULT_MODEL}")
-    try:
+    with understood(f"{path}: its configuration or tokenizer"):
         return read(path)
-    except KeyError as error:
-        raise ValueError(f"{path}: its configuration or tokenizer has no {error}") from error
-    except DAMAGE as error:
-        raise ValueError(f"{path}: its configuration or tokenizer is damaged ({error})") from error
 
 def refuse_pointers(path):
-    """Raises ValueError for the small file that Git leaves where a large one was not fetched."""
+    """Raises ValueError if the model's file, or one of its folder, is a Git LFS pointer."""
     for file in [path] if path.is_file() else path.glob("*.*"):
-        if file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(LFS_POINTER):
-            raise ValueError(f"{file} is a Git LFS pointer; fetch the real file")
+        if file.is_file() and file.stat().st_size < 1024:
+            refuse_pointer(file, file.read_bytes())
 
 class Fingerprint:
     """Tells one base model from another: SHA-256 over its shape and 64 evenly spaced numbers of a tensor."""

@@ -100,8 +100,8 @@ class HFVocabulary:
         self.hf.no_padding()
         self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()
                          if token.special}
-        # what text must never become, whatever is left out later; an unknown character may be unknown
         self.added = {}  # this package knows them itself
+        # what text must never become, whatever is left out later; an unknown character may be unknown
         self.forbidden = {i for text, i in self.specials.items() if text != "<unk>"}
         self.vocab_size = self.hf.get_vocab_size(with_added_tokens=False)
 
@@ -137,7 +137,6 @@ class Tokenizer:
 
     def use_template(self, template):
         """From now on chats are written by this Jinja template; "" is none."""
-        self.template = template
         self.format = chat_format(template, self.specials, self.names)
 
     def leave_out(self, vocab_size):
@@ -146,7 +145,6 @@ class Tokenizer:
             self.special_ids.discard(self.specials.pop(text))
         for text in [text for text, i in self.vocabulary.added.items() if i >= vocab_size]:
             del self.vocabulary.added[text]
-        self.use_template(self.template)
         self.stop_ids = {i for i in self.stop_ids if i < vocab_size}
 
     def decode(self, ids):

@@ -23,6 +23,11 @@ LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for 
 LONGEST = 20_000  # characters of a text; more than any context here holds
 FEWEST = {"train": 20, "val": 10, "test": 10}  # rows that training needs in each split
 
+def refuse_pointer(path, written):
+    """Raises ValueError for the small file that Git leaves where a large one was not fetched."""
+    if written.startswith(LFS_POINTER):
+        raise ValueError(f"{path} is a Git LFS pointer; fetch the real file")
+
 def read_problems(path, problem_of, row_looks_like):
     """problem_of(row) for each row of a jsonl file. Raises ValueError for a bad row: its line, and what a row
     looks like. A byte order mark, CRLF and blank lines are allowed."""
@@ -32,8 +37,7 @@ def read_problems(path, problem_of, row_looks_like):
     written = path.read_bytes()
     if written.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError(f"{path} is UTF-16 text; save it as UTF-8")
-    if written.startswith(LFS_POINTER):
-        raise ValueError(f"{path} is a Git LFS pointer; fetch the real file")
+    refuse_pointer(path, written)
     try:
         text = written.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -76,14 +76,16 @@ def expert_metadata(model, **changes):
             "task": "math", "description": "sums", "examples": ["1 + 1?", "2 + 2?"], "system": "Add.",
             "instruction": "", "prefill": "Sum:"} | changes
 
-@pytest.fixture(scope="session")
-def silence(tmp_path_factory):
+def write_silence(path):
     """Questions that a random model answers rightly half of the time: its one token must say nothing, as its
     special tokens do. Without right answers REINFORCE has nothing to learn from, nor a test to compare."""
-    path = tmp_path_factory.mktemp("own") / "silence.jsonl"
     rows = [json.dumps({"question": f"Say nothing, {i}.", "answer": "."}) for i in range(120)]
     path.write_text("\n".join(rows))
     return path
+
+@pytest.fixture(scope="session")
+def silence(tmp_path_factory):
+    return write_silence(tmp_path_factory.mktemp("own") / "silence.jsonl")
 
 def train_flags(model, task, out):
     return ["--model", model, "--task", task, "--out", out, "--steps", "6", "--lr", "0.01", "--dtype",

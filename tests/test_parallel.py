@@ -48,7 +48,7 @@ import parallel, svf
 from conftest import random_z
 from formats.load import load
 from model import Sampling, Stopping, generate
-from rl import Answer, accumulate_gradient, leave_one_out
+from rl import accumulate_gradient, leave_one_out
 from test_rl import answers, settings
 
 parallel.start()
@@ -86,13 +86,17 @@ def torchrun(n, *arguments):
 def one_thread():
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
-def test_two_processes_have_the_gradient_of_one_and_the_same_z(tiny_folder, tmp_path):
-    script = tmp_path / "together.py"
-    script.write_text(TOGETHER)
+def run_in_one_and_in_two(program, tiny_folder, tmp_path):
+    """The program saves what it computes as tmp_path/ofN-RANK…pt, N being the number of processes."""
+    script = tmp_path / "program.py"
+    script.write_text(program)
     for n in (1, 2):
         done = subprocess.run(torchrun(n, script, ROOT, tiny_folder, tmp_path / f"of{n}"),
                               capture_output=True, text=True, env=one_thread())
         assert done.returncode == 0, done.stderr
+
+def test_two_processes_have_the_gradient_of_one_and_the_same_z(tiny_folder, tmp_path):
+    run_in_one_and_in_two(TOGETHER, tiny_folder, tmp_path)
     [one, first, second] = [torch.load(tmp_path / f"{name}.pt") for name in ("of1-0", "of2-0", "of2-1")]
     assert any(grad.abs().max() > 0 for grad in one.values())
     for name, grad in one.items():
@@ -103,12 +107,7 @@ def test_two_processes_have_the_gradient_of_one_and_the_same_z(tiny_folder, tmp_
 
 def test_a_model_cut_in_two_is_the_model(tiny_folder, tmp_path):
     """Logits, merged weights, greedy tokens, dz and one step of AdamW: those of one process."""
-    script = tmp_path / "cut.py"
-    script.write_text(CUT)
-    for n in (1, 2):
-        done = subprocess.run(torchrun(n, script, ROOT, tiny_folder, tmp_path / f"of{n}"),
-                              capture_output=True, text=True, env=one_thread())
-        assert done.returncode == 0, done.stderr
+    run_in_one_and_in_two(CUT, tiny_folder, tmp_path)
     one, first, second = [torch.load(tmp_path / f"{name}.pt") for name in ("of1-0", "of2-0", "of2-1")]
     for kind in ("base", "logits", "by_row"):
         assert torch.equal(first[kind], second[kind])

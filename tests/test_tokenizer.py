@@ -108,7 +108,6 @@ def test_a_template_that_writes_the_date_writes_the_same_one_every_day(tmp_path)
 def test_a_vocabulary_without_special_tokens_chats_in_plain_text(tmp_path):
     tokenizer = chatml(tmp_path, tokenizer_json(n_specials=0), chat_template="{{ messages[0].content }}:")
     tokenizer.specials.clear()
-    tokenizer.use_template(tokenizer.template)
     assert tokenizer.chat([{"role": "user", "content": "abc"}]) == [*b"abc:"]
 
 def test_ends_of_a_turn_come_from_every_file_that_names_one(tmp_path):

@@ -7,7 +7,6 @@ Every run is a fork of this process, which has imported everything already, so t
 lie in the work and not in the imports.
 """
 import argparse
-import json
 import os
 import random
 import runpy
@@ -24,14 +23,9 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import train  # noqa: E402  so that no fork has to import all that it imports
-from conftest import random_state, write_meta  # noqa: E402
+from conftest import random_state, train_flags, write_meta, write_silence  # noqa: E402
 
 WHOLE = {"log.jsonl", "state.pt", "silence.safetensors"}  # what a finished run leaves
-
-def write_rows(path):
-    """Questions that a random model answers rightly half of the time: its one token must say nothing."""
-    rows = [json.dumps({"question": f"Say nothing, {i}.", "answer": "."}) for i in range(120)]
-    path.write_text("\n".join(rows))
 
 def start(flags):
     """A run of train.py in a fork -> its process id."""
@@ -72,10 +66,8 @@ def main():
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         model = write_meta(folder / "tiny", [random_state()])
-        write_rows(folder / "silence.jsonl")
-        flags = ["--model", str(model), "--task", str(folder / "silence.jsonl"), "--out", str(folder / "run"),
-                 "--steps", "6", "--lr", "0.01", "--dtype", "float32", "--max-new-tokens", "1",
-                 "--n-val", "16", "--n-test", "16"]
+        rows = write_silence(folder / "silence.jsonl")
+        flags = [str(flag) for flag in train_flags(model, rows, folder / "run")]
         started = time.time()
         if finish(flags) != 0:
             sys.exit("the run fails without being killed")
