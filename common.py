@@ -25,6 +25,7 @@ import svf
 from adapt import second_pass
 from formats.default_model import DEFAULT_MODEL, cache_folder
 from formats.experts import KeptBases
+from formats.eyes import give_sight, load_eyes
 from formats.load import load
 from rl import Answer, chat_ids, finished_share, rollout
 from tasks.grading import mentions_gold
@@ -46,7 +47,9 @@ def argument(default, help):
 MODEL_HELP = "a Meta or Hugging Face folder, a .gguf file, or the default model by name"
 TRANSFER_HELP = "take experts that were made for another model of the same shape"
 TEMPLATE_HELP = "a file with a Jinja chat template; empty: the model's own"
-DATA_HELP = "folder of the real data sets' jsonl files"
+DATA_HELP = "folder of the real data sets' files"
+EYES_HELP = "eyes of a language model that has none of its own, made by train_eyes.py"
+DEFAULT_EYES = "experts/eyes/smollm2-135m.safetensors"
 DEVICE_HELP = "cuda, mps or cpu; empty: the first of these that is there"
 DTYPE_HELP = "bfloat16 or float32; empty: bfloat16 where it is native"
 
@@ -287,6 +290,11 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     print(f"{choice.model}: {millions:.0f} M parameters on {device} in {dtype_name(dtype)}, ready in "
           f"{time.time() - started:.0f} s")
     return model, tokenizer
+
+def open_eyes(path, model, tokenizer):
+    """Make sure that the model sees: by its own eyes, or by those at `path`."""
+    if tokenizer.sight is None:
+        give_sight(model, tokenizer, load_eyes(beside_the_scripts(path), model))
 
 # -- answering many problems ---------------------------------------------------------------------------------
 

@@ -15,10 +15,10 @@ import torch
 import svf
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, categories_of,
                    strategies_with)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, TRANSFER_HELP,
-                    answer_with_mixtures, append, bar, beside_the_scripts, command_line, flag, gains,
-                    machine, mean_and_error, open_log, open_model, parse_flags, report, run_main,
-                    templates_of)
+from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
+                    TEST_SEED, TRANSFER_HELP, answer_with_mixtures, append, bar, beside_the_scripts,
+                    command_line, flag, gains, machine, mean_and_error, open_eyes, open_log, open_model,
+                    parse_flags, report, run_main, templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts
 from tasks import cousins_of, get_task
@@ -48,6 +48,7 @@ class Config:
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     transfer: bool = flag(False, TRANSFER_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
+    eyes: str = flag(DEFAULT_EYES, EYES_HELP)
     seed: int = flag(TEST_SEED, "of the problems")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
@@ -132,9 +133,14 @@ class Table:
             elif kind in STRATEGIES and STRATEGIES[kind].needs_examples:
                 how = f"{kind}, {self.config.shots} shots" + ", per block" * self.config.per_block
                 rows += [Row(f"{how}, seed {seed}", kind, seed=seed) for seed in range(self.config.searches)]
-            elif kind != "uninstructed" or self.task.instruction:
+            elif self.has_row(kind):
                 rows.append(Row(kind, kind))
         return rows
+
+    def has_row(self, kind):
+        if kind == "uninstructed":
+            return bool(self.task.instruction)
+        return kind != "examples" or not self.task.has_images  # solved examples would need images of their own
 
     def first_pass(self, row):
         """(the problems as they are asked, one mixture each) of a row."""
@@ -269,6 +275,8 @@ def main():
     tasks = named_tasks(config)
     open_log(config.out)
     model, tokenizer = open_model(config)
+    if any(task.has_images for task in tasks):
+        open_eyes(config.eyes, model, tokenizer)
     adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model, config.transfer))
     if config.instructions:
         instruction_table(config, adaptive, tasks)

@@ -160,6 +160,16 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers))
         self.norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
+        self.image_features = None  # (N, dim) of images (vision.py): ids from vocab_size on are its rows
+
+    def embed(self, tokens):
+        """(B, T) -> (B, T, dim)."""
+        if self.image_features is None:
+            return self.tok_embeddings(tokens)
+        is_image = tokens >= self.args.vocab_size
+        x = self.tok_embeddings(tokens.masked_fill(is_image, 0))
+        x[is_image] = self.image_features[tokens[is_image] - self.args.vocab_size]
+        return x
 
     def hidden(self, tokens, cache=None):
         """Whole rows of tokens (B, T) -> normed features of the last layer (B, T, dim); fills `cache`."""
@@ -195,7 +205,7 @@ class Transformer(nn.Module):
         return self.hidden_after_cache(tokens[:, prefix_length:], cache, starts, in_use=tokens.shape[1])
 
     def through_layers(self, tokens, rope, cache, continuation):
-        x = self.tok_embeddings(tokens)  # (B, T, dim)
+        x = self.embed(tokens)  # (B, T, dim)
         for i, layer in enumerate(self.layers):
             rope_here = None if i in self.args.no_rope_layers else rope
             x = layer(x, rope_here, None if cache is None else cache[i], continuation)

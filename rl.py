@@ -43,7 +43,7 @@ def chat_ids(tokenizer, task, problem):
     system = task.system if problem.system is None else problem.system
     instruction = task.instruction if problem.instruction is None else problem.instruction
     question = f"{problem.prompt} {instruction}" if instruction else problem.prompt
-    turns = [*problem.history, {"role": "user", "content": question}]
+    turns = [*problem.history, {"role": "user", "content": question, "image": problem.image}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
     return tokenizer.chat(turns, problem.prefill)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, dressed,
                    second_pass)
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TRANSFER_HELP,
-                    answer_with_mixtures, argument, bar, beside_the_scripts, flag, open_log, open_model,
-                    parse_flags, report, run_main, show)
+from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
+                    TRANSFER_HELP, answer_with_mixtures, argument, bar, beside_the_scripts, flag, open_eyes,
+                    open_log, open_model, parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts, read_metadata, save_expert
 from formats.huggingface import write_hf
@@ -27,6 +27,8 @@ UNSEEN_TASK = "reasoning_hard"  # for --adapt cem without a --task: one that no 
 @dataclass
 class Config:
     prompt: str = argument(None, "what to answer; without one, problems of --task, else a chat")
+    image: str = flag("", "an image file that the prompt, or the first message of a chat, is about")
+    eyes: str = flag(DEFAULT_EYES, EYES_HELP)
     adapt: str = flag("none", f"first pass: none, {', '.join(STRATEGIES)}")
     expert: str = flag("", "answer with this expert: a name in --experts, or a file")
     experts: str = flag("experts", "folder of the experts at hand")
@@ -68,6 +70,8 @@ def check_flags(config):
         raise ValueError("--save and --per-block belong to a search; add --adapt cem")
     if needs_examples(config) and config.prompt and not config.task:
         raise ValueError(f"--adapt {config.adapt} needs examples like the prompt; name a --task")
+    if config.image and config.task and not config.prompt:
+        raise ValueError("--image is what a prompt is about; the problems of a --task have their own")
     if config.save and Path(config.experts, f"{config.save}.safetensors").exists():
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
     if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
@@ -87,9 +91,11 @@ def task_of(config):
         return get_task(UNSEEN_TASK, config.data)
     return None
 
-def open_adaptive_model(config):
-    """The model with the experts that the flags ask for."""
+def open_adaptive_model(config, task):
+    """The model with the experts that the flags ask for, and with eyes where there is something to see."""
     model, tokenizer = open_model(config)
+    if config.image or (task is not None and task.has_images):
+        open_eyes(config.eyes, model, tokenizer)
     experts = Experts()
     if config.adapt != "none":
         experts = load_experts(Path(config.experts), model, config.transfer)
@@ -200,7 +206,7 @@ def chat_task(config, problem):
 
 def answer_prompt(config, adaptive, task, first_pass):
     """Answer the prompt of the command line, in the form of the task if there is one."""
-    problem = Problem(config.prompt)
+    problem = Problem(config.prompt, image=config.image)
     if task is not None:
         problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
     [mixture] = first_pass([problem])
@@ -273,7 +279,8 @@ class Chat:
 
     def say(self, message):
         """Answer a message, and remember both."""
-        problem = Problem(message, history=tuple(self.history))
+        image = "" if self.history else self.config.image
+        problem = Problem(message, image=image, history=tuple(self.history))
         [mixture] = self.first_pass([problem])
         problem = self.room_for(dressed(problem, mixture, self.adaptive.experts.metadata))
         stream = Stream(self.adaptive.tokenizer)
@@ -282,7 +289,8 @@ class Chat:
         except KeyboardInterrupt:
             print(" [stopped]", flush=True)
         answer = problem.prefill + self.adaptive.tokenizer.decode(stream.ids)  # as far as it came
-        self.history += [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
+        self.history += [{"role": "user", "content": message, "image": image},
+                         {"role": "assistant", "content": answer}]
 
     def run(self):
         """Answer line after line, until /quit or the end of the input."""
@@ -320,7 +328,11 @@ def answer_task(config, adaptive, task, first_pass):
     print(f"\nwrote {config.out}")
 
 def export(config, adaptive, first_pass):
-    """Write the model with the mixture of the first pass merged into its weights."""
+    """Write the model with the mixture of the first pass merged into its weights. Raises ValueError for one
+    with eyes, which would be lost."""
+    if adaptive.tokenizer.sight is not None:
+        raise ValueError("--export writes a language model without its eyes; leave out --image, or take "
+                         "another model")
     [mixture] = first_pass([Problem(config.prompt or "")])
     with using(adaptive.model, mix(adaptive.experts.answering(), mixture)):
         print(write_hf(adaptive.model, config.export))
@@ -331,7 +343,7 @@ def main():
         show_saved(config)
         return
     task = task_of(config)
-    adaptive = open_adaptive_model(config)
+    adaptive = open_adaptive_model(config, task)
     first_pass = FirstPass(config, adaptive, task)
     if config.export:
         export(config, adaptive, first_pass)

@@ -28,10 +28,10 @@ import adapt
 import es
 import parallel
 import svf
-from common import (DATA_HELP, DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED,
-                    answer_with_adapter, append, bar, beside_the_scripts, command_line, flag, gains,
-                    kept_or_answered, load_adapter, machine, mean_and_error, open_model, parse_flags,
-                    peak_memory, pick_device, report, run_main, show, templates_of)
+from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
+                    TEST_SEED, answer_with_adapter, append, bar, beside_the_scripts, command_line, flag,
+                    gains, kept_or_answered, load_adapter, machine, mean_and_error, open_eyes, open_model,
+                    parse_flags, peak_memory, pick_device, report, run_main, show, templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
@@ -48,10 +48,11 @@ SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:
 @dataclass
 class Config:
     task: str = flag("math", "math, code, reasoning, dispatch, a jsonl file of your own questions; with "
-                             "--data also gsm8k, mbpp, arc_easy, mawps")
+                             "--data also gsm8k, mbpp, arc_easy, mawps, easy_vqa")
     quick: bool = flag(False, "a first look: 4 steps, 32 problems to validate and 64 to compare")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
+    eyes: str = flag(DEFAULT_EYES, EYES_HELP)
     data: str = flag("", DATA_HELP)
     experts: str = flag("experts", "folder of the experts that dispatch chooses among")
     out: str = flag("", "folder to write to; empty: out/TASK-SEED")
@@ -263,6 +264,8 @@ def make_learner(config, task, gradient):
     adapter = load_adapter(config.adapter)
     model, tokenizer = open_model(config, config.modules, config.layers, adapter, config.tensor_parallel,
                                   **adapter_options(config))
+    if task is not None and task.has_images:
+        open_eyes(config.eyes, model, tokenizer)
     sampling = Sampling(config.temperature)
     if task is None:
         categories = adapt.categories_of(load_experts(Path(config.experts), model))
@@ -278,7 +281,7 @@ def make_learner(config, task, gradient):
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z, each process answering its share; {} is the base model, whose answers
-    are kept between runs, unless it is cut into parts, which must answer together."""
+    are kept between runs, unless it is cut into parts, which must answer together, or looks at images."""
     mine = learner.shares.of(problems)
 
     def answer_them():
@@ -286,7 +289,7 @@ def greedy_answers(learner, z, problems, desc):
 
     is_whole = parallel.world() == learner.shares.n
     is_biased = learner.sampling.logit_bias is not None  # the dispatcher's, which is no part of the model
-    if not z and is_whole and not is_biased:
+    if not z and is_whole and not is_biased and not learner.task.has_images:
         answers = kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, mine)
     else:
         answers = answer_them()
@@ -349,13 +352,17 @@ def compare(run, learner):
     show(problems, rows)  # of the last split, the one of unseen problems
 
 def say_what_is_next(run, expert, example):
+    """What to type, with an example problem of the task."""
     config = run.config
     file, experts = shlex.quote(str(expert)), shlex.quote(config.experts)
-    request = shlex.quote(example.splitlines()[-1].removeprefix("Request: "))  # dispatch's is a long question
+    # dispatch's is a long question
+    request = shlex.quote(example.prompt.splitlines()[-1].removeprefix("Request: "))
     on_model = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
     if config.chat_template:
         on_model += f" --chat-template {shlex.quote(config.chat_template)}"
     print(f"\nwrote {expert} and {run.log}. Next:")
+    if example.image:
+        on_model += f" --image {shlex.quote(example.image)}"
     can_answer = config.adapter == "svf" and config.basis == "svd"  # sample.py computes with no other
     if config.task == "dispatch" and can_answer:
         print(f"  cp {file} {experts}")
@@ -374,8 +381,8 @@ def main():
     learner = make_learner(config, training_task(config), gradient)
     run.begin(learner.model)
     train(run, learner)
-    examples = [problem.prompt for problem in learner.task.problems("train", N_EXAMPLES, config.seed)]
-    expert = save_best(run, learner, examples)
+    examples = learner.task.problems("train", N_EXAMPLES, config.seed)
+    expert = save_best(run, learner, [problem.prompt for problem in examples])
     compare(run, learner)
     seconds = round(time.time() - started)
     append(run.log, {"command": command_line(), "seconds": seconds, "machine": machine(learner.model),

@@ -4,8 +4,11 @@ A template turns messages into text in which special tokens mark the turns. What
 such a token. So the special tokens in a message are swapped for stand-ins before the template sees it, and
 come back as plain text behind it; all else of the message is there for the template to trim or to replace.
 
-Left out: tools, documents and images in messages. Templates that write the date get the same one every day,
-or runs would differ by day.
+A message may have an image, which stands before its text. Templates of models with eyes want content as a
+list of parts and write <image> for one; for others the image is a character of the text.
+
+Left out: tools and documents in messages. Templates that write the date get the same one every day, or runs
+would differ by day.
 """
 import re
 from dataclasses import dataclass
@@ -20,7 +23,9 @@ LLAMA3_TEMPLATE = (
     "{{ '<|begin_of_text|>' }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
     "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
-STAND_IN = 0xF0000  # the first of the private characters that stand for special tokens
+IMAGE = chr(0xF0000)  # the first of the private characters stands for an image
+IMAGE_IN_TEMPLATES = "<image>"
+STAND_IN = 0xF0001  # and those from the second on for special tokens
 TODAY = datetime(2024, 7, 26)  # the date that Llama 3.2's template falls back to
 
 class Generation(Extension):
@@ -54,36 +59,47 @@ def compiled(template):
 def system_in_first_turn(messages):
     """The messages with the system prompt at the head of the first user turn."""
     system, first, *more = messages
-    return [{"role": first["role"], "content": f"{system['content']}\n\n{first['content']}"}, *more]
+    return [first | {"content": f"{system['content']}\n\n{first['content']}"}, *more]
 
 @dataclass
 class ChatFormat:
     template: object  # compiled
     specials: dict[str, int]  # the model's special tokens, shared with its tokenizer
     names: dict[str, str]  # {"bos_token": its text, …}, which templates know
+    wants_parts: bool = False  # content as [{"type": "text", "text": …}], and not as a text
 
     def hold_out(self, text):
         """The text with a stand-in for each special token. Raises ValueError if it has a stand-in already."""
-        if any(ord(character) >= STAND_IN for character in text):
+        if any(character >= IMAGE for character in text):
             raise ValueError("the text contains a character of Unicode's private planes; remove it")
-        for i, special in enumerate(self.specials):
+        for i, special in enumerate([*self.specials, IMAGE_IN_TEMPLATES]):
             text = text.replace(special, chr(STAND_IN + i))
         return text
 
     def put_back(self, text):
-        for i, special in enumerate(self.specials):
+        for i, special in enumerate([*self.specials, IMAGE_IN_TEMPLATES]):
             text = text.replace(chr(STAND_IN + i), special)
         return text
 
     def render(self, messages):
         """The text up to where the model goes on. Raises Refusal, or what a template's own mistakes raise."""
-        held_out = [{"role": m["role"], "content": self.hold_out(m["content"])} for m in messages]
+        held_out = [{"role": m["role"], "content": self.content_of(m)} for m in messages]
         # Qwen3 and SmolLM3 would think aloud first, beyond any cap of ours
-        return self.template.render(messages=held_out, add_generation_prompt=True, enable_thinking=False,
+        text = self.template.render(messages=held_out, add_generation_prompt=True, enable_thinking=False,
                                     **self.names)
+        return text.replace(IMAGE_IN_TEMPLATES, IMAGE)  # what the user typed is held out
+
+    def content_of(self, message):
+        """A message's content as the template wants it, its image first, special tokens held out."""
+        text = self.hold_out(message["content"])
+        if not self.wants_parts:
+            return IMAGE + text if message.get("image") else text
+        image = [{"type": "image"}] if message.get("image") else []
+        return [*image, {"type": "text", "text": text}]
 
     def parts(self, messages, prefill):
-        """[{"role", "content"}, …] -> [(is special, text), …], the answer opened with `prefill`.
+        """[{"role", "content"}, …] -> [(is special, text), …], the answer opened with `prefill`; the part of
+        an image is (True, IMAGE).
 
         A template that refuses a system turn gets it at the head of the first user turn. Raises ValueError
         for messages that it refuses still.
@@ -97,9 +113,7 @@ class ChatFormat:
         except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             raise ValueError(f"the model's chat template fails: {error}") from error
         text += self.hold_out(prefill)
-        if not self.specials:
-            return [(False, text)]
-        longest_first = sorted(self.specials, key=len, reverse=True)
+        longest_first = [IMAGE, *sorted(self.specials, key=len, reverse=True)]
         parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
         # every second part is what was split at
         return [(i % 2 == 1, self.put_back(part)) for i, part in enumerate(parts) if part]
@@ -109,4 +123,13 @@ def chat_format(template, specials, names):
     if not template:
         return None
     names = {name: text for name, text in names.items() if isinstance(text, str)}
-    return ChatFormat(compiled(template), specials, names)
+    written = ChatFormat(compiled(template), specials, names)
+    written.wants_parts = loses_text(written)
+    return written
+
+def loses_text(written):
+    """Whether the template writes nothing of a content that is a text, as those of models with eyes do."""
+    try:
+        return "0123456789" not in written.render([{"role": "user", "content": "0123456789"}])
+    except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError):
+        return False  # it does not like this message; what it says of real ones is seen then

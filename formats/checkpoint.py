@@ -8,12 +8,14 @@ import torch
 
 from formats.tokenizer import Tokenizer
 from model import ModelArgs
+from vision import EyesArgs
 
 @dataclass
 class Checkpoint:
     args: ModelArgs
     tensors: dict[str, Callable[[], torch.Tensor]]  # Meta's weight name: a function that reads it
     tokenizer: Tokenizer
+    eyes: EyesArgs | None = None  # of a model with eyes; their tensors are named "tower.…" and "projection.…"
 
 # what Python raises where a configuration has another type than it should, or is no JSON at all
 DAMAGE = (TypeError, AttributeError, IndexError, json.JSONDecodeError, UnicodeDecodeError, RecursionError,

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from formats import tokenizer as tokenizers_of
 from formats.checkpoint import (Checkpoint, checked, halves_to_pairs, heads_of, meta_names,
                                 pairs_to_halves)
+from formats.eyes import WITH_EYES, eyes_args, our_name
 from model import ModelArgs
 
 HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
@@ -68,14 +69,22 @@ def rope_of(file, config):
     scaling = tuple(rope[key] for key in HF_ROPE) if kind == "llama3" else None
     return theta, scaling
 
+def architecture_in(file, config):
+    """The model's class. Raises ValueError for one that is not supported."""
+    architecture = (config.get("architectures") or ["none"])[0]
+    if architecture not in ARCHITECTURES + WITH_EYES:
+        known = ", ".join(name.partition("For")[0] for name in ARCHITECTURES + WITH_EYES)
+        raise ValueError(f"{file}: architecture {architecture} is not supported ({known} are)")
+    return architecture
+
 def hf_args(file):
     """ModelArgs from a config.json. Raises ValueError for a key that changes the computation in a way that is
     not supported."""
     config = json.loads(file.read_text(encoding="utf-8"))
-    architecture = (config.get("architectures") or ["none"])[0]
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(name.removesuffix("ForCausalLM") for name in ARCHITECTURES)
-        raise ValueError(f"{file}: architecture {architecture} is not supported ({known} are)")
+    architecture = architecture_in(file, config)
+    if architecture in WITH_EYES:  # two configurations in one; that of the eyes is read by hf_eyes
+        tied = config.get("tie_word_embeddings", False)
+        config = config["text_config"] | {"tie_word_embeddings": tied}
     refuse_changes(file, config)
     rope_theta, rope_scaling = rope_of(file, config)
     n_heads = config["num_attention_heads"]
@@ -90,6 +99,13 @@ def hf_args(file):
                      rope_theta=rope_theta, rope_scaling=rope_scaling,
                      qkv_bias=architecture == "Qwen2ForCausalLM", qk_norm=architecture == "Qwen3ForCausalLM",
                      no_rope_layers=no_rope_layers(config) if architecture == "SmolLM3ForCausalLM" else ())
+
+def hf_eyes(file, dim):
+    """EyesArgs from a config.json, before a language model of this dim; None for one without eyes."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if architecture_in(file, config) not in WITH_EYES:
+        return None
+    return eyes_args(file, config, dim)
 
 def no_rope_layers(config):
     """SmolLM3's layers without RoPE: the zeros of a list, or every so many-th."""
@@ -112,6 +128,7 @@ class SafetensorsTensor:
 def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
     args = checked(folder, hf_args(folder / "config.json"))
+    eyes = hf_eyes(folder / "config.json", args.dim)
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
@@ -127,9 +144,10 @@ def read_hf(folder):
         for key in shard.keys():
             if key.endswith("rotary_emb.inv_freq") or (key == "lm_head.weight" and args.tied_embeddings):
                 continue  # a stored rotary table, or the tied embedding a second time
-            name = names.get(key, key)
+            language_key = key.replace("model.text_model.", "model.") if eyes else key
+            name = names.get(language_key) or (eyes and our_name(key)) or key
             tensors[name] = SafetensorsTensor(shard, key, heads_of(name, args))
-    return Checkpoint(args, tensors, tokenizers_of.from_hf(folder))
+    return Checkpoint(args, tensors, tokenizers_of.from_hf(folder), eyes)
 
 # -- export --------------------------------------------------------------------------------------------------
 

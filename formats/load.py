@@ -12,11 +12,13 @@ import torch
 
 from formats.checkpoint import understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
+from formats.eyes import give_sight
 from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
 from model import Transformer
 from tasks.jsonl import refuse_pointer
+from vision import Eyes
 
 LARGEST = 1e6  # no weight of a working model comes near
 
@@ -96,18 +98,24 @@ def load(name, device, dtype=None, progress=iter):
     checkpoint.tokenizer.leave_out(checkpoint.args.vocab_size)
     with torch.device("meta"):
         model = Transformer(checkpoint.args)
+        eyes = Eyes(checkpoint.eyes) if checkpoint.eyes else None
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    check_names(path, shapes.keys(), checkpoint.tensors.keys())
+    shapes_of_eyes = {key: tuple(value.shape) for key, value in eyes.state_dict().items()} if eyes else {}
+    check_names(path, shapes.keys() | shapes_of_eyes.keys(), checkpoint.tensors.keys())
     fingerprint = Fingerprint(checkpoint.args)
     state = {}
-    for key, shape in progress(shapes.items()):
+    for key, shape in progress((shapes | shapes_of_eyes).items()):
         tensor = checkpoint.tensors[key]()
         check_tensor(path, key, tensor, shape)
-        fingerprint.add(key, tensor)
+        if key in shapes:  # an expert is made for the language model
+            fingerprint.add(key, tensor)
         if key.startswith("layers.") and len(shape) == 2:
             model.file_dtype = tensor.dtype
         state[key] = tensor.to(device=device, dtype=dtype)
-    model.load_state_dict(state, strict=True, assign=True)
+    model.load_state_dict({key: state[key] for key in shapes}, strict=True, assign=True)
+    if eyes is not None:
+        eyes.load_state_dict({key: state[key] for key in shapes_of_eyes}, strict=True, assign=True)
+        give_sight(model, checkpoint.tokenizer, eyes)
     model.name = str(name)
     model.stop_ids = checkpoint.tokenizer.stop_ids
     model.fingerprint = fingerprint.hexdigest()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import tiktoken
 
-from formats.chat import LLAMA3_TEMPLATE, chat_format
+from formats.chat import IMAGE, LLAMA3_TEMPLATE, chat_format
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # GPT-2's pattern after a split into single digits: without `\s+(?=\p{N})` indented code differs
@@ -133,6 +133,7 @@ class Tokenizer:
         self.special_ids = set(self.specials.values())
         self.stop_ids = {i for text, i in self.specials.items() if text in STOPS} | set(eos_ids)
         self.names = names or {}  # {"bos_token": its text, …}
+        self.sight = None  # vision.Sight, where the model has eyes: an image file -> ids
         self.use_template(template)
 
     def use_template(self, template):
@@ -157,12 +158,23 @@ class Tokenizer:
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.
+        A message may have an "image", the path of a file.
 
         Raises ValueError if there is no template, if it refuses the turns, or if they cannot be encoded.
         """
         if self.format is None:
             raise ValueError("this model has no chat template; name one with --chat-template FILE")
-        return self.vocabulary.ids_of(self.format.parts(messages, prefill))
+        images = [message["image"] for message in messages if message.get("image")]
+        if images and self.sight is None:
+            raise ValueError(f"{images[0]}: this model has no eyes")
+        ids, between_images = [], []
+        for part in self.format.parts(messages, prefill):
+            if part == (True, IMAGE):
+                ids += self.vocabulary.ids_of(between_images) + self.sight.ids_of(images.pop(0))
+                between_images = []
+            else:
+                between_images.append(part)
+        return ids + self.vocabulary.ids_of(between_images)
 
     def end_of_turn(self):
         """The id with which the model's chat format ends an answer."""

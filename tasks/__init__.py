@@ -5,6 +5,7 @@
     generated.py            what generated families share
     math_problems.py …      one file per family; each ends with its list TASKS
     jsonl.py, real_sets.py  a user's own questions; the paper's data sets
+    easy_vqa.py             questions about pictures
     everyday.py, dispatch.py  which expert does a request need?
 
 A new family is a new file like math_problems.py, and its name in FAMILIES.
@@ -14,6 +15,7 @@ A new family is a new file like math_problems.py, and its name in FAMILIES.
 from importlib import import_module
 
 from tasks import sandbox
+from tasks.easy_vqa import EASY_VQA, easy_vqa_task
 from tasks.jsonl import own_task
 from tasks.real_sets import REAL_SETS, real_task
 
@@ -36,8 +38,10 @@ def get_task(name, data="", max_new_tokens=40):
         task = families[name]
     elif name in REAL_SETS:
         task = real_task(name, data)
+    elif name in EASY_VQA:
+        task = easy_vqa_task(name, data)
     else:
-        known = ", ".join([*families, *REAL_SETS])
+        known = ", ".join([*families, *REAL_SETS, *EASY_VQA])
         raise ValueError(f"no task is named {name!r}; there are {known}, and jsonl files of your own")
     if task.runs_programs and sandbox.REFUSAL:
         raise ValueError(f"task {name} cannot run here: {sandbox.REFUSAL}")

@@ -22,6 +22,7 @@ class Problem:
     system: str | None = None  # instead of the task's own
     instruction: str | None = None  # instead of the task's own
     check: object = None  # how a program is judged: ProgramCheck, or JudgedCheck of judged_programs.py
+    image: str = ""  # the path of a file: what the question is about
     history: tuple[dict, ...] = ()  # earlier turns of a chat, {"role": user or assistant, "content": text}
     template: int = -1  # which template of its part made it, for honest errors; -1: none
 
@@ -37,6 +38,7 @@ class Task:
     splits: tuple[str, ...] = ("train", "val", "heldout", "test")
     stop: str = ""  # an answer is over at this text
     runs_programs: bool = False  # that the model wrote
+    has_images: bool = False  # its problems are about images, so that the model needs eyes
     group: int = 4  # answers to each problem in a step of training, which are compared with each other
     instruction: str = ""  # a line behind every question that says what form the answer should have
     cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it

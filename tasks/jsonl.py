@@ -3,21 +3,24 @@
     {"question": "What is the capital of Peru?", "answer": "Lima"}
     {"question": "What is 3 + 4?", "answer": "7", "prefill": "Calculation:"}
     {"question": "Is ice cold?", "answer": "yes", "options": ["yes", "no"], "system": "Answer the question."}
+    {"question": "What is this?", "answer": "a cat", "image": "photos/7.jpg"}
 
-Other keys of a row are left alone. It is graded as an option if it has options, as a number if its answer is
-one, else as a text. A hash of the question says which split it is in, so a file of enough rows keeps its
-splits as it grows.
+An image's path begins at the folder of the jsonl file. Other keys of a row are left alone. It is graded as an
+option if it has options, as a number if its answer is one, else as a text. A hash of the question, or of its
+image's name, says which split it is in, so a file of enough rows keeps its splits as it grows.
 """
 import codecs
 import json
 import math
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from tasks.grading import is_one_number, score_numbers, score_options, score_texts
 from tasks.interface import Problem, Rows, Task
 
-OWN_ROW = '{"question": "…", "answer": "…"} and, if you like, "options": ["…", …], "system", "prefill"'
+OWN_ROW = ('{"question": "…", "answer": "…"} and, if you like, "options": ["…", …], "system", "prefill", '
+           '"image"')
 SYSTEM, PREFILL = "Answer the question.", "Answer:"  # where a row says nothing else
 LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for a large one
 LONGEST = 20_000  # characters of a text; more than any context here holds
@@ -83,7 +86,8 @@ def own_problem(row):
     options = tuple(text_of({"option": option}, "option") for option in options)
     if options and gold.lower() not in [option.lower() for option in options]:
         raise ValueError(f"the answer {gold!r} is not among the options")
-    return Problem(question, text_of(row, "prefill", PREFILL), gold, options, text_of(row, "system", SYSTEM))
+    return Problem(question, text_of(row, "prefill", PREFILL), gold, options, text_of(row, "system", SYSTEM),
+                   image=text_of(row, "image") if row.get("image") else "")
 
 def score_own(problems, texts):
     """Each answer as its row asks: an option, a number or a text."""
@@ -98,9 +102,9 @@ def score_own(problems, texts):
         rewards += score([problem], [text])
     return rewards
 
-def split_of(question):
-    """train, val or test, 60 : 20 : 20, by a hash of the question."""
-    tenth = sha256(question.encode()).digest()[0] * 10 // 256
+def split_of(name):
+    """train, val or test, 60 : 20 : 20, by a hash of the question or of the image's name."""
+    tenth = sha256(name.encode()).digest()[0] * 10 // 256
     if tenth < 6:
         return "train"
     return "val" if tenth < 8 else "test"
@@ -111,16 +115,28 @@ def own_task(path, max_new_tokens):
     Raises FileNotFoundError or ValueError for a file or row that cannot be read.
     """
     path = Path(path)
-    problems = read_problems(path, own_problem, OWN_ROW)
+
+    def problem_of(row):
+        problem = own_problem(row)
+        if problem.image:
+            image = path.parent / problem.image
+            if not image.is_file():
+                raise ValueError(f"there is no image {image}")
+            problem = replace(problem, image=str(image))
+        return problem
+
+    problems = read_problems(path, problem_of, OWN_ROW)
     if not problems:
         raise ValueError(f"{path} has no rows; a row is {OWN_ROW}")
-    problems = list({problem.prompt: problem for problem in problems}.values())  # each question once
+    # each question once, about each image
+    problems = list({(problem.prompt, problem.image): problem for problem in problems}.values())
     by_split = {"train": [], "val": [], "test": []}
     for problem in problems:
-        by_split[split_of(problem.prompt)].append(problem)
+        by_split[split_of(Path(problem.image).name or problem.prompt)].append(problem)
     if any(len(by_split[split]) < fewest for split, fewest in FEWEST.items()):
         by_split = {"val": problems}
     first = problems[0]
     return Task(name=path.stem, description=f"questions like those of {path.name}", system=first.system,
                 prefill=first.prefill, max_new_tokens=max_new_tokens, score=score_own,
-                problems=Rows(path.stem, by_split).problems, splits=tuple(by_split))
+                problems=Rows(path.stem, by_split).problems, splits=tuple(by_split),
+                has_images=any(problem.image for problem in problems))

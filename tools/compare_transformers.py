@@ -95,6 +95,62 @@ def compare_random_models(folder):
         if type(again) is not type(hf) and name != "Mistral":  # whose weights are a Llama's
             print(f"  exported as {type(again).__name__}: MISSED")
 
+def compare_eyes(folder):
+    """Random small models with eyes: features, logits and greedy tokens of three prompts, two with images."""
+    from transformers import (Idefics3Config, Idefics3ForConditionalGeneration, SmolVLMConfig,
+                              SmolVLMForConditionalGeneration)
+    around, whole, image = 90, 91, 92
+    text = dict(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=6,
+                num_key_value_heads=2, intermediate_size=80, max_position_embeddings=512,
+                initializer_range=0.2, pad_token_id=0)
+    eyes = dict(hidden_size=40, intermediate_size=56, num_hidden_layers=3, num_attention_heads=4,
+                image_size=64, patch_size=8, initializer_range=0.2)
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    for name, kind, config in (("Idefics3", Idefics3ForConditionalGeneration, Idefics3Config),
+                               ("SmolVLM", SmolVLMForConditionalGeneration, SmolVLMConfig)):
+        torch.manual_seed(0)
+        hf = kind(config(text_config=dict(model_type="llama", **text), vision_config=eyes, scale_factor=4,
+                         image_token_id=image, pad_token_id=0)).float().eval()
+        for parameter_name, parameter in hf.named_parameters():
+            if parameter_name.endswith("bias") or "norm" in parameter_name:
+                parameter.data += 0.3 * torch.randn_like(parameter)
+        hf.save_pretrained(folder / name)
+        write_small_tokenizer(folder / name, {"<fake_token_around_image>": around, "<global-img>": whole,
+                                              "<image>": image})
+        model, tokenizer = load(folder / name, "cpu")
+        with torch.no_grad():
+            ours = model.eyes(pixels)
+            theirs = torch.stack(list(hf.get_image_features(pixels[:, None]).pooler_output))
+        report(f"random {name}: max |Δfeature| of 2 images, float32", (ours - theirs).abs().max().item(), 1e-4)
+
+        n = model.eyes.args.n_features()
+        model.image_features = ours.flatten(0, 1)
+        seen = [[around, whole, *range(97 + i * n, 97 + (i + 1) * n), around] for i in range(2)]
+        rows = [[5, 9, *seen[0], 3, 2, 7], [7, 1, 4, 30, 8], [*seen[1], *range(1, 40)]]
+        largest, different = 0.0, 0
+        written, _ = generate(model, rows, Stopping(10), GREEDY)
+        with torch.no_grad():
+            together = model(pad(rows, "cpu")[0])
+        for i, row in enumerate(rows):
+            ids = torch.tensor([[image if token >= 97 else token for token in row]])
+            images = {} if i == 1 else {"pixel_values": pixels[[i // 2]][:, None]}
+            with torch.no_grad():
+                logits = hf(ids, **images).logits[0]
+                continued = hf.generate(ids, **images, max_new_tokens=10, do_sample=False, eos_token_id=None)
+            largest = max(largest, (together[i, :len(row)] - logits).abs().max().item())
+            different += continued[0, len(row):].tolist() != written[i]
+        report(f"random {name}: max |Δlogit|, batch of 3, one without image", largest, 1e-4)
+        report(f"random {name}: greedy answers that differ, of 3", different, 0)
+
+def write_small_tokenizer(folder, specials):
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+    tokenizer = Tokenizer(models.BPE({chr(33 + i): i for i in range(90)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    for text in sorted(specials, key=specials.get):
+        tokenizer.add_special_tokens([AddedToken(text, special=True)])
+        assert tokenizer.token_to_id(text) == specials[text]
+    tokenizer.save(str(folder / "tokenizer.json"))
+
 def compare_default_model(folder):
     """The default model, exported by us and loaded by transformers."""
     from transformers import LlamaForCausalLM
@@ -341,6 +397,7 @@ if __name__ == "__main__":
             compare_cem(Path(name), flags.rounds)
         else:
             compare_random_models(Path(name))
+            compare_eyes(Path(name))
             compare_default_model(Path(name))
             compare_chat_formats(Path(name))
             if flags.texts:
