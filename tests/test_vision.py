@@ -1,0 +1,428 @@
+"""pytest tests/test_vision.py: an image becomes the right rows, and everything that reads ids reads them."""
+import json
+import random
+import struct
+import zlib
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import random_z
+from safetensors.torch import load_file, save_file
+from test_formats import tokenizer_json, write_hf_by_hand, write_tokenizer
+from test_scripts import run
+from torch import nn
+
+import svf
+import train_eyes
+from adapt import AdaptiveModel, second_pass
+from formats.experts import Experts
+from formats.eyes import give_sight, load_eyes, our_name, save_eyes
+from formats.huggingface import hf_args, hf_eyes
+from formats.load import load
+from model import Sampling, Stopping, Transformer, generate, pad
+from rl import Answer, Settings, accumulate_gradient, chat_ids
+from svf import using, wrapped
+from tasks import get_task
+from tasks.easy_vqa import COLORS, SHAPES
+from tasks.interface import Problem, Task
+from vision import Eyes, EyesArgs, VisionBlock, pixel_shuffle, read_image
+
+Image = pytest.importorskip("PIL.Image")
+
+EYES = EyesArgs(image_size=32, patch_size=4, vision_dim=24, vision_hidden_dim=40, vision_layers=2,
+                vision_heads=3, vision_eps=1e-6, scale_factor=4, dim=48)
+SMOLVLM_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}")
+SPECIALS = ["<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<global-img>", "<image>"]
+
+def random_eyes(seed=0):
+    torch.manual_seed(seed)
+    return Eyes(EYES)
+
+def write_picture(path, color="red", size=(32, 32)):
+    Image.new("RGB", size, color).save(path)
+    return str(path)
+
+@pytest.fixture
+def pictures(tmp_path):
+    return [write_picture(tmp_path / f"{color}.png", color) for color in ("red", "green", "blue")]
+
+@pytest.fixture
+def seeing(tiny):
+    """(wrapped model, tokenizer) with random eyes."""
+    model, tokenizer = tiny
+    give_sight(model, tokenizer, random_eyes())
+    return model, tokenizer
+
+# -- the eyes ------------------------------------------------------------------------------------------------
+
+def test_a_block_is_torchs_own_encoder_layer():
+    torch.manual_seed(0)
+    block = VisionBlock(EYES)
+    gelu = nn.GELU(approximate="tanh")
+    torchs = nn.TransformerEncoderLayer(24, 3, 40, dropout=0.0, activation=gelu, layer_norm_eps=1e-6,
+                                        batch_first=True, norm_first=True)
+    attention = block.self_attn
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    torchs.self_attn.in_proj_weight.data = torch.cat([p.weight for p in projections])
+    torchs.self_attn.in_proj_bias.data = torch.cat([p.bias for p in projections])
+    torchs.self_attn.out_proj = attention.out_proj
+    torchs.linear1, torchs.linear2 = block.mlp.fc1, block.mlp.fc2
+    torchs.norm1, torchs.norm2 = block.layer_norm1, block.layer_norm2
+    x = torch.randn(2, 64, 24)
+    assert torch.allclose(block(x), torchs(x), atol=1e-6)
+
+def test_the_shuffle_puts_neighbours_of_the_square_side_by_side():
+    side, s = 4, 2
+    x = torch.arange(side * side).float().view(1, -1, 1)  # patch (row, column) is the number 4 · row + column
+    assert pixel_shuffle(x, s)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+
+def test_the_tower_reads_patches_row_by_row():
+    """A tower without blocks: one bright patch changes the feature of its own place and no other."""
+    args = replace(EYES, vision_layers=1)
+    eyes = Eyes(args)
+    eyes.tower.layers = nn.ModuleList()
+    pixels = torch.zeros(2, 3, 32, 32)
+    pixels[1, :, 4:8, 12:16] = 1.0  # row 1, column 3 of 8 × 8 patches
+    dark, bright = eyes.tower(pixels)
+    changed = (dark - bright).abs().amax(dim=1) > 1e-6
+    assert changed.nonzero().flatten().tolist() == [8 + 3]
+
+# -- a prompt with images ------------------------------------------------------------------------------------
+
+def test_rows_with_images_without_and_under_other_experts_are_those_of_the_rows_alone(seeing, pictures):
+    model, tokenizer = seeing
+    experts = Experts()
+    for i, name in enumerate(("a", "b")):
+        experts.task[name] = random_z(model, seed=i, size=0.3)
+    adaptive = AdaptiveModel(model, tokenizer, experts)
+    task = Task("t", "", "", "", 12, None, lambda problems, texts: [1] * len(texts))
+    problems = [Problem("What is this?", image=pictures[0]), Problem("Add 1 and 1, and say why it is so."),
+                Problem("Which?", image=pictures[1]), Problem("What is this?", image=pictures[2])]
+    mixtures = [{"a": 1.0}, {"b": 1.0}, {"a": 0.5, "b": 0.2}, {"other": 1.0}]
+    together = second_pass(adaptive, task, problems, mixtures)
+    for problem, mixture, answer in zip(problems, mixtures, together):
+        [alone] = second_pass(adaptive, task, [problem], [mixture])
+        assert answer.ids == alone.ids
+    assert len({tuple(answer.ids) for answer in together}) == 4
+
+def test_the_image_decides_and_the_question_shares_no_prefix_with_another_image(seeing, pictures):
+    model, tokenizer = seeing
+    task = Task("t", "", "", "", 1, None, None)
+    prompts = [chat_ids(tokenizer, task, Problem("What?", image=image)) for image in pictures]
+    rows, _ = pad(prompts, "cpu")
+    h = model.hidden(rows)[:, -1]
+    assert (h[0] - h[1]).abs().max() > 1e-3 and (h[1] - h[2]).abs().max() > 1e-3
+    again = chat_ids(tokenizer, task, Problem("What?", image=pictures[0]))
+    assert again == prompts[0]  # a picture is looked at once
+    assert model.image_features.shape[0] >= 3 * EYES.n_features()
+
+def test_the_table_of_images_grows_and_keeps_what_is_in_it(seeing, tmp_path):
+    model, tokenizer = seeing
+    files = [write_picture(tmp_path / f"{i}.png", (i, 0, 255 - i)) for i in range(70)]
+    ids = [tokenizer.sight.ids_of(file) for file in files]
+    for file, places in list(zip(files, ids))[::23]:
+        rows = model.image_features[torch.tensor(places) - model.args.vocab_size]
+        assert torch.equal(rows, tokenizer.sight.look(file))
+
+def test_the_gradient_for_z_of_answers_about_images_is_that_of_autograd(seeing, pictures):
+    model, tokenizer = seeing
+    task = Task("t", "", "", "", 1, None, None)
+    answers = [Answer(chat_ids(tokenizer, task, Problem("What?", image=image)), [7, 65, 300 + i], [], "", 1,
+                      True) for i, image in enumerate([pictures[0], pictures[0], pictures[1], ""])]
+    advantages = [1.0, -0.5, 2.0, -1.0]
+    settings = Settings(1, 4, 4, 2, 1e-3, 0.0, 0, 1, 1)
+    z = {name: v.requires_grad_() for name, v in random_z(model).items()}
+    with using(model, z):
+        accumulate_gradient(model, svf, answers, advantages, Sampling(1.0), settings)
+    # the oracle: each answer alone, every weight made of z by autograd
+    modules = {name: module for name, module in wrapped(model).items()}
+    dense = {name: v.detach().clone().requires_grad_() for name, v in z.items()}
+    weights = {}
+    for name, module in modules.items():
+        W, basis, d = module.linear.weight, module.basis, dense[name]
+        change = (basis * (d - 1)) @ (basis.T @ W) if module.on_output else ((W @ basis) * (d - 1)) @ basis.T
+        weights[f"{name}.linear.weight"] = W + change
+    loss = 0.0
+    for answer, advantage in zip(answers, advantages):
+        row = torch.tensor([answer.prompt + answer.ids])
+        logits = torch.func.functional_call(model, weights, (row[:, :-1],))[0]
+        logp = logits.log_softmax(-1)[len(answer.prompt) - 1:]
+        loss = loss - advantage * logp.gather(1, torch.tensor(answer.ids)[:, None]).sum() / len(answers)
+    loss.backward()
+    for name in z:
+        assert torch.allclose(z[name].grad, dense[name].grad, rtol=1e-3, atol=1e-5), name
+
+def test_text_is_computed_bit_for_bit_as_without_eyes(tiny_folder, pictures):
+    blind, tokenizer = load(tiny_folder, "cpu")
+    prompts = [tokenizer.chat([{"role": "user", "content": text}]) for text in ("Hi", "What is it?")]
+    before = generate(blind, prompts, Stopping(20), Sampling())
+    give_sight(blind, tokenizer, random_eyes())
+    tokenizer.sight.ids_of(pictures[0])
+    assert generate(blind, prompts, Stopping(20), Sampling()) == before
+
+# -- the chat ------------------------------------------------------------------------------------------------
+
+def write_smolvlm(folder, kind="SmolVLMForConditionalGeneration"):
+    """A folder as Hugging Face has it: the random little Llama behind random eyes."""
+    write_hf_by_hand(folder)
+    config = json.loads((folder / "config.json").read_text())
+    vision = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3,
+              "image_size": 32, "patch_size": 4}
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": [kind], "text_config": config, "vision_config": vision, "scale_factor": 4,
+        "image_token_id": 260, "tie_word_embeddings": False}))
+    state = {key if key == "lm_head.weight" else key.replace("model.", "model.text_model."): w
+             for key, w in load_file(folder / "model.safetensors").items()}
+    theirs = {"tower.layers.": "model.vision_model.encoder.layers.",
+              "tower.post_layernorm.": "model.vision_model.post_layernorm.",
+              "tower.": "model.vision_model.embeddings.",
+              "projection.": "model.connector.modality_projection.proj."}
+    for key, w in random_eyes().state_dict().items():
+        prefix = next(prefix for prefix in theirs if key.startswith(prefix))
+        state[theirs[prefix] + key.removeprefix(prefix)] = w
+    save_file(state, folder / "model.safetensors")
+    written = tokenizer_json(0)
+    written["added_tokens"] = [{"content": text, "id": 256 + i} for i, text in enumerate(SPECIALS)]
+    write_tokenizer(folder, written, chat_template=SMOLVLM_TEMPLATE, eos_token="<end_of_utterance>")
+    return folder
+
+@pytest.mark.parametrize("kind", ["Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration"])
+def test_a_folder_with_eyes_loads_and_sees(tmp_path, pictures, kind):
+    model, tokenizer = load(write_smolvlm(tmp_path / "vlm", kind), "cpu")
+    for (name, read), written in zip(model.eyes.state_dict().items(), random_eyes().state_dict().values()):
+        assert torch.equal(read, written), name
+    plain, _ = load(write_hf_by_hand(tmp_path / "plain"), "cpu")
+    tokens = torch.tensor([[5, 9, 200, 41]])
+    assert torch.equal(model(tokens), plain(tokens))
+    asked = {"role": "user", "content": "What <image> is <global-img> this?", "image": pictures[0]}
+    ids = tokenizer.chat([asked])
+    s = tokenizer.specials
+    n = EYES.n_features()
+    image = [s["<fake_token_around_image>"], s["<global-img>"], *range(512, 512 + n),
+             s["<fake_token_around_image>"]]
+    assert ids == [s["<|im_start|>"], *b"User:", *image, *b"What <image> is <global-img> this?",
+                   s["<end_of_utterance>"], *b"\nAssistant:"]
+    without = tokenizer.chat([{"role": "user", "content": "Hi"}])
+    assert without == [s["<|im_start|>"], *b"User: Hi", s["<end_of_utterance>"], *b"\nAssistant:"]
+    assert tokenizer.stop_ids == {s["<end_of_utterance>"]}
+    expected = random_eyes()(read_image(pictures[0], 32)[None])[0]
+    assert torch.allclose(model.image_features[:n], expected, atol=1e-6)
+
+def test_what_a_user_types_is_no_image(real):
+    _, tokenizer = real
+    ids = tokenizer.chat([{"role": "user", "content": "an <image> here"}])
+    assert tokenizer.decode(ids).count("an <image> here") == 1
+    assert max(ids) < 49152
+
+def test_an_image_for_a_model_without_eyes_is_refused(tiny, pictures):
+    with pytest.raises(ValueError, match="has no eyes"):
+        tiny[1].chat([{"role": "user", "content": "What?", "image": pictures[0]}])
+
+def test_smolvlm_256m_has_the_parameters_it_should(tmp_path):
+    text = {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "intermediate_size": 1536, "vocab_size": 49280, "rms_norm_eps": 1e-5, "rope_theta": 100000.0,
+            "max_position_embeddings": 8192}
+    vision = {"hidden_size": 768, "num_attention_heads": 12, "image_size": 512, "patch_size": 16}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"architectures": ["Idefics3ForConditionalGeneration"], "text_config": text,
+                                "vision_config": vision, "scale_factor": 4}))
+    with torch.device("meta"):
+        parts = Transformer(hf_args(file)), Eyes(hf_eyes(file, 576))
+    assert sum(p.numel() for part in parts for p in part.parameters()) == 256_484_928
+    assert parts[1].args.n_features() == 64
+
+@pytest.mark.parametrize("changes, named", [
+    ({"hidden_act": "quick_gelu"}, "hidden_act = 'quick_gelu'"), ({"patch_size": 5}, "patches of 5"),
+    ({"num_hidden_layers": -1}, "vision_layers = -1"), ({"image_size": "32"}, "image_size = '32'"),
+    ({"num_hidden_layers": 3}, "is missing"), ({"hidden_size": 48}, "the configuration says")])
+def test_eyes_that_cannot_be_are_one_sentence(tmp_path, changes, named):
+    folder = write_smolvlm(tmp_path / "vlm")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=named):
+        load(folder, "cpu")
+
+def test_no_name_of_the_language_model_is_one_of_the_eyes():
+    assert our_name("model.text_model.layers.0.mlp.up_proj.weight") is None
+    assert our_name("model.vision_model.post_layernorm.bias") == "tower.post_layernorm.bias"
+
+# -- image files ---------------------------------------------------------------------------------------------
+
+def test_an_image_is_read_as_numbers_from_minus_one_to_one(tmp_path):
+    image = Image.new("RGBA", (2, 2), (255, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 255, 255))  # column 1 of row 0
+    image.save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png", 2)
+    assert pixels[:, 0, 0].tolist() == [1, -1, -1] and pixels[:, 0, 1].tolist() == [-1, -1, 1]
+    assert write_picture(tmp_path / "wide.jpg", "white", (80, 20)) and \
+        read_image(tmp_path / "wide.jpg", 16).shape == (3, 16, 16)
+
+def bomb():
+    """A PNG of 100,000 × 100,000 pixels in a hundred bytes."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+            + chunk(b"IEND", b""))
+
+def test_a_bad_image_is_one_sentence(tmp_path):
+    whole = tmp_path / "whole.png"
+    Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3)).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    for name in ("cut.png", "text.png", "empty.png", "bomb.png", "."):
+        with pytest.raises(ValueError, match="cannot be read"):
+            read_image(tmp_path / name, 32)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        read_image(tmp_path / "none.png", 32)
+
+# -- tasks ---------------------------------------------------------------------------------------------------
+
+def write_easy_vqa(folder):
+    """easy-VQA's layout: a few images before and behind the one from which on they validate."""
+    for part, numbers in (("train", [*range(24), *range(3500, 3512)]), ("test", range(12))):
+        (folder / part / "images").mkdir(parents=True)
+        rows = []
+        for i in numbers:
+            shape, color = SHAPES[i % 8 % 3], COLORS[i % 8]
+            write_picture(folder / part / "images" / f"{i}.png", color, (64, 64))
+            other = COLORS[(i + 1) % 8]
+            rows += [["what shape is in the image?", shape, i], ["what color is the shape?", color, i],
+                     [f"is there not a {other} shape?", "yes", i], [f"is no {shape} present?", "no", i],
+                     [f"what is the {color} shape?", shape, i]]
+        (folder / part / "questions.json").write_text(json.dumps(rows))
+    return folder
+
+def test_easy_vqa_asks_about_one_property_and_its_cousin_about_the_other(tmp_path):
+    folder = write_easy_vqa(tmp_path / "vqa")
+    task, cousin = get_task("easy_vqa", folder), get_task("easy_vqa_color", folder)
+    of_shape = {p.prompt for p in task.problems("train", 1000, 0)}
+    of_color = {p.prompt for p in cousin.problems("test", 1000, 0)}
+    assert "What is the red shape?" in of_shape and "Is no circle present?" in of_shape
+    assert "Is there not a red shape?" in of_color and "What color is the shape?" in of_color
+    assert not of_shape & of_color
+    assert "train" not in cousin.splits
+    assert {p.template for p in task.problems("val", 1000, 0)} == set(range(3500, 3512))
+    assert {p.template for p in task.problems("train", 1000, 0)} == set(range(24))
+    problem = Problem("", gold="circle", options=SHAPES)
+    assert task.score([problem] * 3, [" A circle.", " It is a rectangle", " circle or triangle"])[:2] == [1, -1]
+
+@pytest.mark.parametrize("damage, named", [
+    (lambda f: (f / "test" / "images" / "3.png").unlink(), "3.png is missing"),
+    (lambda f: (f / "train" / "questions.json").write_text('[["what?", "seven", 0]]'), "none of easy-VQA's"),
+    (lambda f: (f / "train" / "questions.json").write_text("{"), "cannot be read"),
+    (lambda f: (f / "train" / "questions.json").unlink(), "train/questions.json")])
+def test_a_damaged_folder_of_pictures_is_one_sentence(tmp_path, damage, named):
+    folder = write_easy_vqa(tmp_path / "vqa")
+    damage(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=named):
+        get_task("easy_vqa", folder)
+
+def test_what_is_said_of_an_image_is_read_with_its_negations():
+    said = [(("Is there not a red shape?", "no"), "red"), (("Is there a red shape?", "yes"), "red"),
+            (("What color is the shape?", "red"), "red"), (("Is there not a red shape?", "yes"), None),
+            (("Is there a red shape?", "no"), None)]
+    for (question, answer), color in said:
+        assert set(COLORS) & train_eyes.what_is_said(Problem(question, gold=answer)) == ({color} - {None})
+
+# -- eyes for a model without --------------------------------------------------------------------------------
+
+def test_eyes_come_back_and_wrong_files_are_refused(tiny, tmp_path):
+    model, _ = tiny
+    path = tmp_path / "eyes.safetensors"
+    eyes = random_eyes()
+    save_eyes(path, eyes, model.fingerprint)
+    for name, v in load_eyes(path, model).state_dict().items():
+        assert torch.allclose(v, eyes.state_dict()[name], atol=1e-2), name
+    save_eyes(path, eyes, "another")
+    with pytest.raises(ValueError, match="eyes of another model"):
+        load_eyes(path, model)
+    eyes.projection.weight.data[0, 0] = float("nan")
+    save_eyes(path, eyes, model.fingerprint)
+    with pytest.raises(ValueError, match="not finite"):
+        load_eyes(path, model)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="holds no eyes"):
+        load_eyes(path, model)
+    with pytest.raises(FileNotFoundError, match="train_eyes.py"):
+        load_eyes(tmp_path / "none", model)
+
+def eyes_flags(tiny_folder, data, out):
+    return ["--model", tiny_folder, "--data", data, "--out", out, "--tower-steps", 100, "--steps", 100,
+            "--batch", 8, "--vision-dim", 16, "--vision-layers", 1, "--tower-lr", 0.01, "--dtype", "float32"]
+
+def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tiny_folder, tmp_path, capsys,
+                                                                             monkeypatch):
+    data = write_easy_vqa(tmp_path / "vqa")
+    one = run("train_eyes.py", *eyes_flags(tiny_folder, data, tmp_path / "one"))
+    assert one.returncode == 0, one.stderr
+    log = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    assert log[0]["lesson"] == "tower" and log[0]["loss"] < 1.0  # ln 3 + ln 8 = 3.2 knows nothing
+    assert log[1]["lesson"] == "projection"
+
+    def interrupted(lesson, *rest):
+        if lesson.name == "projection":
+            raise KeyboardInterrupt
+        return learn(lesson, *rest)
+
+    learn = train_eyes.learn
+    monkeypatch.setattr(train_eyes, "learn", interrupted)
+    flags = list(map(str, eyes_flags(tiny_folder, data, tmp_path / "two")))
+    monkeypatch.setattr("sys.argv", ["train_eyes.py", *flags])
+    with pytest.raises(KeyboardInterrupt):
+        train_eyes.main()
+    two = run("train_eyes.py", *flags, "--resume")
+    assert two.returncode == 0, two.stderr
+    ends = [load_file(tmp_path / name / "eyes.safetensors") for name in ("one", "two")]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+    answered = run("sample.py", "--model", tiny_folder, "--eyes", tmp_path / "two" / "eyes.safetensors",
+                   "--image", data / "test" / "images" / "0.png", "--max-new-tokens", 4, "What is this?")
+    assert answered.returncode == 0 and "[1.00 other]" in answered.stdout, answered.stderr
+
+def test_the_projection_learns_through_the_frozen_language_model(seeing, tmp_path):
+    model, tokenizer = seeing
+    eyes = model.eyes.requires_grad_(True)
+    tokenizer.sight = train_eyes.InOrder(model.args.vocab_size, EYES.n_features())
+    teller = train_eyes.Teller(eyes, model, tokenizer)
+    torch.manual_seed(0)
+    batch = train_eyes.Pictures(torch.randn(4, 3, 32, 32), torch.arange(4) % 3, torch.arange(4))
+    before = {name: w.clone() for name, w in model.state_dict().items() if not name.startswith("eyes")}
+    optimizer = torch.optim.Adam(eyes.projection.parameters(), lr=0.01)
+    losses = []
+    for _ in range(40):
+        losses.append(teller.loss(batch, random.Random(0)))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 0.5
+    assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items() if name in before)
+
+def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, monkeypatch, capsys):
+    """Through train.py and eval.py, on a file of one's own beside its images."""
+    model, _ = load(tiny_folder, "cpu")
+    save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
+    rows = []
+    for i in range(150):
+        write_picture(tmp_path / f"{i}.png", (i, 255 - i, 0))
+        rows.append(json.dumps({"question": "Say nothing.", "answer": ".", "image": f"{i}.png"}))
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    done = run("train.py", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--eyes",
+               tmp_path / "eyes.safetensors", "--out", tmp_path / "run", "--steps", 2, "--rollouts", 8,
+               "--max-new-tokens", 1, "--n-val", 16, "--n-test", 16, "--dtype", "float32")
+    assert done.returncode == 0, done.stderr
+    assert "--image" in done.stdout and (tmp_path / "run" / "own.safetensors").exists()
+    (tmp_path / "7.png").unlink()
+    failed = run("train.py", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--out",
+                 tmp_path / "run2")
+    assert failed.returncode == 2 and "there is no image" in failed.stderr and "line 8" in failed.stderr
+    assert not (tmp_path / "run2").exists()
