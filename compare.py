@@ -22,8 +22,8 @@ from types import ModuleType
 import lora
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
-                    append, flag, gains, hits, machine, mean_and_error, open_log, open_model, parse_flags,
-                    peak_memory, run_main, templates_of)
+                    append, flag, gains, hits, kept_or_answered, machine, mean_and_error, open_log,
+                    open_model, parse_flags, peak_memory, run_main, templates_of)
 from es import evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
@@ -127,6 +127,15 @@ class Comparison:
         problems = learner.task.problems(split, n, TEST_SEED)
         return problems, answer_with_adapter(learner, z, problems, f"{self.name}: {task_name} {split}")
 
+    def base_answers(self, problems):
+        """Those of the base model, the same for every method and rate."""
+        learner = self.learner
+
+        def answer_them():
+            return answer_with_adapter(learner, {}, problems, "base")
+
+        return kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, problems)
+
     def log(self, record):
         model = self.learner.model
         append(self.config.out, record | {"machine": machine(model),
@@ -176,7 +185,7 @@ class Comparison:
             problems, answers = self.answers(z, TASK, split, self.config.n_test)
             record[split], record[f"{split}_se"] = mean_and_error(hits(answers), templates_of(problems))
             if split == "test":
-                _, base = self.answers({}, TASK, split, self.config.n_test)
+                base = self.base_answers(problems)
                 record["gains"], record["templates"] = gains(base, answers), templates_of(problems)
         for other in FORGOTTEN:
             problems, answers = self.answers(z, other, "heldout", self.config.n_test // 2)

@@ -124,6 +124,36 @@ def plot_unseen(pyplot):
     all_axes[0].set_ylabel("right, %")
     save(figure, RESULTS / "unseen.png")
 
+# -- one loop, many methods (compare.py) ---------------------------------------------------------------------
+
+def methods_of(records):
+    return list(dict.fromkeys(record["method"] for record in records))
+
+def line_of(number):
+    """Colour and stroke by which eleven lines can be told apart."""
+    return {"color": (BLUE, ORANGE, GREEN, "#a04a9a", GREY, "#444444")[number % 6],
+            "linestyle": ("-", "--")[number // 6]}
+
+def plot_compare(pyplot):
+    """Validation accuracy over the learning rate; right answers over the steps, the mean of three seeds."""
+    records = read_log(RESULTS / "compare.jsonl")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2))
+    for number, method in enumerate(methods_of(records)):
+        grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
+        left.plot([record["lr"] for record in grid], [100 * record["val"] for record in grid], "o",
+                  markersize=4, label=method, **line_of(number))
+        curves = [record["right"] for record in rows_of(records, method=method, stage="final")
+                  if "test" in record and record["right"][-1] is not None]
+        if curves:
+            right.plot([100 * mean(step) for step in zip(*curves)][1:], label=method, **line_of(number))
+    left.set_xscale("log")
+    left.set_xlabel("learning rate")
+    left.set_ylabel("right on validation, %")
+    right.set_xlabel("updates")
+    right.set_ylabel("right among sampled answers, %")
+    left.legend(frameon=False, fontsize=9)
+    save(figure, RESULTS / "compare.png")
+
 # -- dispatch (paper, figure 6) ------------------------------------------------------------------------------
 
 def plot_dispatch(pyplot):

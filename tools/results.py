@@ -109,6 +109,46 @@ def runs_table():
     head = ["run", "split", "base", "expert", "gain", "lenient", "base finished", "minutes", "GB"]
     return table(head, rows)
 
+# -- compare.py ----------------------------------------------------------------------------------------------
+
+def of_seeds(records, key):
+    """The mean over the seeds, in per cent."""
+    return percent(mean(record[key] for record in records))
+
+def compare_table():
+    """Each method at its best rate, the mean of its seeds."""
+    records = read("compare")
+    rows = []
+    for method in plot.methods_of(records):
+        finals = plot.rows_of(records, method=method, stage="final")
+        seeds = [record for record in finals if "test" in record]
+        if not seeds:
+            continue
+        by_problem = [mean(values) for values in zip(*[record["gains"] for record in seeds], strict=True)]
+        parameters = seeds[0]["parameters"]
+        rows.append([
+            method, f"{parameters:,}", f"{4 * parameters / 1e6:.2f}", f"{seeds[0]['lr']:.2g}",
+            of_seeds(seeds, "heldout"), of_seeds(seeds, "test"),
+            gained(*mean_and_error(by_problem, seeds[0]["templates"])),
+            " ".join(percent(mean(record["gains"])) for record in seeds),
+            of_seeds(seeds, "code"), of_seeds(seeds, "reasoning"),
+            f"{mean(record['seconds_a_step'] for record in seeds):.1f}",
+            f"{max(record['peak_bytes'] for record in finals) / 1e9:.1f}"])
+    head = ["method", "numbers", "MB", "rate", "heldout", "unseen", "gain, unseen", "of each seed", "code",
+            "reasoning", "s a step", "GB"]
+    return table(head, rows)
+
+def compare_rates_table():
+    """The whole grid of learning rates, on validation."""
+    records = read("compare")
+    rows = []
+    for method in plot.methods_of(records):
+        grid = sorted(plot.rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
+        said = [f"{record['lr']:.2g}: {'collapsed' if 'collapsed' in record else percent(record['val'])}"
+                for record in grid]
+        rows.append([method, ", ".join(said)])
+    return table(["method", "rate: right on validation, %"], rows)
+
 # -- eval.py -------------------------------------------------------------------------------------------------
 
 def accuracy_table_of(name):
@@ -176,7 +216,7 @@ def own_table():
 
 TABLES = {"headline": headline_table, "runs": runs_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
-          "own": own_table}
+          "own": own_table, "compare": compare_table, "compare-rates": compare_rates_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""

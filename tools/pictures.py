@@ -1,0 +1,82 @@
+"""Is what is seen better than what is guessed? easy-VQA by kind of question, beside two ways to guess.
+
+Majority: the commonest answer to questions of that kind, as validation has it. Blind: the same model, but
+every image is grey.
+
+    python tools/pictures.py --data easy_vqa/data --expert out/easy_vqa-0/easy_vqa.safetensors
+"""
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from adapt import BASE, AdaptiveModel  # noqa: E402
+from common import (DEFAULT_EYES, TEST_SEED, ModelChoice, answer_with_mixtures, append,  # noqa: E402
+                    command_line, hits, machine, mean_and_error, open_eyes, open_model, run_main)
+from formats.experts import Experts, load_expert  # noqa: E402
+from tasks.easy_vqa import EASY_VQA, YES_OR_NO, easy_vqa_task  # noqa: E402
+
+def kind_of(problem):
+    return "yes or no" if problem.options == YES_OR_NO else "what"
+
+def commonest_answers(problems):
+    """{kind: the answer that most problems of that kind have}."""
+    golds = {}
+    for problem in problems:
+        golds.setdefault(kind_of(problem), []).append(problem.gold)
+    return {kind: Counter(answers).most_common(1)[0][0] for kind, answers in golds.items()}
+
+def grey(problems, folder):
+    """The same questions about a grey image."""
+    from PIL import Image
+    path = Path(folder, "grey.png")
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(path)
+    return [replace(problem, image=str(path)) for problem in problems]
+
+def report_kinds(out, task, row, problems, right, base):
+    """A line for all questions and for each kind; `right` and `base` hold 1 for a right answer, else 0."""
+    for kind in ("all", "what", "yes or no"):
+        chosen = [i for i, problem in enumerate(problems) if kind in ("all", kind_of(problem))]
+        images = [problems[i].template for i in chosen]
+        mean, error = mean_and_error([right[i] for i in chosen], images)
+        gain, gain_error = mean_and_error([right[i] - base[i] for i in chosen], images)
+        print(f"{task:<15} {row:<13} {kind:<10} {100 * mean:5.1f} ± {100 * error:3.1f} %   gain "
+              f"{100 * gain:+5.1f} ± {100 * gain_error:3.1f}   n {len(chosen)}", flush=True)
+        append(out, {"task": task, "split": "test", "row": row, "kind": kind, "accuracy": mean, "se": error,
+                     "gain": gain, "gain_se": gain_error, "n": len(chosen)})
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", default="easy_vqa/data", help="folder of easy-VQA")
+    parser.add_argument("--expert", required=True, help="an expert of easy_vqa")
+    parser.add_argument("--eyes", default=DEFAULT_EYES)
+    parser.add_argument("--n", type=int, default=1024, help="test questions about each property")
+    parser.add_argument("--out", default="out/pictures.jsonl")
+    flags = parser.parse_args()
+    tasks = [easy_vqa_task(name, flags.data) for name in EASY_VQA]
+    model, tokenizer = open_model(ModelChoice())
+    open_eyes(flags.eyes, model, tokenizer)
+    adaptive = AdaptiveModel(model, tokenizer, Experts())
+    adaptive.experts.add("expert", *load_expert(Path(flags.expert), model))
+    for task in tasks:
+        problems = task.problems("test", flags.n, TEST_SEED)
+        commonest = commonest_answers(task.problems("val", 10 ** 6, TEST_SEED))
+        with tempfile.TemporaryDirectory() as folder:
+            blind = grey(problems, folder)
+            answers = {}
+            for row, asked, mixture in (("base", problems, BASE), ("base, blind", blind, BASE),
+                                        ("expert", problems, {"expert": 1.0}),
+                                        ("expert, blind", blind, {"expert": 1.0})):
+                answers[row] = hits(answer_with_mixtures(adaptive, task, asked, [mixture] * len(asked), row))
+        answers["majority"] = [int(problem.gold == commonest[kind_of(problem)]) for problem in problems]
+        for row, right in answers.items():
+            report_kinds(flags.out, task.name, row, problems, right, answers["base"])
+    append(flags.out, {"command": command_line(), "machine": machine(model)})
+    print(f"wrote {flags.out}")
+
+if __name__ == "__main__":
+    run_main(main)
