@@ -6,20 +6,22 @@ it adds up a training step's memory from the configuration alone.
 
     python bench.py                                     # the default model
     python bench.py --plan FOLDER --prompt-tokens 256 --new-tokens 256
+    python bench.py --plan FOLDER --gpus 8 --layers even        # of each GPU; half of the layers get a z
 """
 import json
 import math
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
+import parallel
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, check_dtype, decomposed, dtype_name, flag,
-                    parse_flags, peak_memory, pick_device, proc_status, run_main)
+                    in_layers, parse_flags, peak_memory, pick_device, proc_status, run_main)
 from formats.checkpoint import checked, understood
 from formats.default_model import DEFAULT_MODEL
 from formats.huggingface import hf_args
@@ -34,6 +36,8 @@ GB = 1e9
 class Config:
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     plan: str = flag("", "only the memory plan of a step on a GPU, for this params.json or config.json")
+    gpus: int = flag(1, "of the plan: how many hold one model together (train.py --tensor-parallel)")
+    layers: str = flag("", "of the plan: those that get a z, even or a range as 8-15; empty: all")
     rollouts: int = flag(64, "rows of a training step")
     micro_batch: int = flag(16, "rows of one forward and backward pass")
     prompt_tokens: int = flag(64, "of each row")
@@ -58,13 +62,22 @@ def read_args(path):
                 return checked(file, read(file))
     raise FileNotFoundError(f"{path} is no params.json or config.json, and no folder with one")
 
-def weights_of(args):
-    """(numbers in all weights, [(out, in) of each linear that gets a z]), by a model without memory."""
+@dataclass
+class Weights:
+    """The numbers in a model's weights, counted in a model without memory."""
+    total: int
+    in_linears: int  # of wq wk wv wo w1 w2 w3, which several GPUs divide among them
+    adapted: list  # [(last name, (out, in))] of the linears that get a z
+
+def weights_of(args, layers=""):
+    """Weights of a model of this shape; layers as for train.py, "" being all."""
     with torch.device("meta"):
         model = Transformer(args)
-    shapes = [tuple(m.weight.shape) for name, m in model.named_modules()
-              if name.split(".")[-1] in svf.MODULES["all"]]
-    return sum(p.numel() for p in model.parameters()), shapes
+    names = svf.MODULES["all"]
+    found = svf.linears(model, names)
+    adapted = svf.linears(model, in_layers(model, names, layers)) if layers else found
+    return Weights(sum(p.numel() for p in model.parameters()), sum(m.weight.numel() for _, m in found),
+                   [(name.split(".")[-1], tuple(m.weight.shape)) for name, m in adapted])
 
 def kept_bytes(args, b, on_cpu):
     """What a token leaves in one block for the backward pass, where a number of the model takes b bytes."""
@@ -75,15 +88,29 @@ def kept_bytes(args, b, on_cpu):
     norms = 2 * args.dim  # their input in float32
     return b * (linears + swiglu) + (4 if on_cpu else b) * attention + 4 * norms
 
+def basis_numbers(name, shape, gpus):
+    """How many numbers the basis of a weight (out, in) has on each GPU: the whole one of the smaller side, or,
+    in a model cut into parts, of the side that is not cut."""
+    r = min(shape)
+    if gpus == 1:
+        return r * r
+    n_out, n_in = shape
+    return r * (n_in if name in parallel.BY_OUTPUT else n_out)
+
 def memory_plan(args, config, *, b, on_cpu):
-    """{part: bytes} of a training step with λ = 0; rollout and gradient come one after the other."""
-    total, shapes = weights_of(args)
+    """{part: bytes} of a training step with λ = 0, on each of config.gpus that hold one model together;
+    rollout and gradient come one after the other."""
+    weights = weights_of(args, config.layers)
+    gpus, adapted = config.gpus, weights.adapted
     tokens = config.prompt_tokens + config.new_tokens
-    r = [min(shape) for shape in shapes]
-    plan = {"W": b * total, "bases": b * sum(n * n for n in r), "W'": b * sum(m * n for m, n in shapes),
-            "z, its gradient, Adam": 4 * 4 * sum(r)}
-    cache = config.rollouts * tokens * 2 * args.n_layers * args.n_kv_heads * args.head_dim * b
-    kept = config.micro_batch * tokens * args.n_layers * kept_bytes(args, b, on_cpu)
+    part = replace(args, n_heads=args.n_heads / gpus, n_kv_heads=args.n_kv_heads / gpus,
+                   hidden_dim=args.hidden_dim / gpus)  # what a GPU computes of a block
+    plan = {"W": b * (weights.total - weights.in_linears + weights.in_linears / gpus),
+            "bases": b * sum(basis_numbers(name, shape, gpus) for name, shape in adapted),
+            "W'": b * sum(m * n for _, (m, n) in adapted) / gpus,
+            "z, its gradient, Adam": 4 * 4 * sum(min(shape) for _, shape in adapted)}
+    cache = config.rollouts * tokens * 2 * part.n_layers * part.n_kv_heads * part.head_dim * b
+    kept = config.micro_batch * tokens * part.n_layers * kept_bytes(part, b, on_cpu)
     logits = 12 * config.micro_batch * config.new_tokens * args.vocab_size  # three float32 copies at a time
     peak = sum(plan.values()) + max(cache, kept + logits)
     return plan | {"rollout: key-value cache": cache, "gradient: activations": kept,
@@ -92,12 +119,17 @@ def memory_plan(args, config, *, b, on_cpu):
 def print_plan(config):
     check_dtype(config.dtype)
     args = read_args(config.plan)
+    if args.n_kv_heads % config.gpus or args.hidden_dim % config.gpus:
+        raise ValueError(f"--gpus {config.gpus}: {args.n_kv_heads} key heads and {args.hidden_dim} hidden "
+                         "features cannot be cut into as many parts")
     b = 4 if config.dtype == "float32" else 2
-    total, shapes = weights_of(args)
-    print(f"{config.plan}: {total / 1e9:.2f} B parameters, {len(shapes)} linears, "
-          f"{sum(map(min, shapes)):,} z's, {sum(min(s) ** 2 for s in shapes) / 1e9:.2f} G basis values")
+    weights = weights_of(args, config.layers)
+    r = [min(shape) for _, shape in weights.adapted]
+    print(f"{config.plan}: {weights.total / 1e9:.2f} B parameters, {len(r)} linears, {sum(r):,} z's, "
+          f"{sum(n * n for n in r) / 1e9:.2f} G basis values")
+    where = f", on each of {config.gpus} GPUs that hold one model" if config.gpus > 1 else ""
     print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
-          f"tokens, {config.micro_batch} rows at a time, {b} bytes a number:")
+          f"tokens, {config.micro_batch} rows at a time, {b} bytes a number{where}:")
     for part, value in memory_plan(args, config, b=b, on_cpu=config.device == "cpu").items():
         print(f"  {part:<26} {value / GB:8.2f} GB")
 
@@ -191,10 +223,10 @@ class Bench:
             self.model, _ = load(self.config.model, self.device)
 
         def decompose():
-            decomposed(self.model, svf.MODULES["all"])
+            decomposed(self.model, svf.MODULES["all"], self.device)
 
         self.measure("load", load_model, repeats=1)
-        _, self.shapes = weights_of(self.model.args)
+        self.shapes = [shape for _, shape in weights_of(self.model.args).adapted]
         self.linears = sum(m * n for m, n in self.shapes)
         self.table = self.model.args.vocab_size * self.model.args.dim
         r_cubed = sum(min(shape) ** 3 for shape in self.shapes)
@@ -286,6 +318,8 @@ def main():
     if config.plan:
         print_plan(config)
         return
+    if config.gpus > 1 or config.layers:
+        raise ValueError("--gpus and --layers belong to the plan; add --plan FOLDER")
     print(json.dumps(asdict(config)))
     bench = Bench(config)
     bench.print_limits()

@@ -215,11 +215,16 @@ def pick_device(device, dtype):
         dtype = "bfloat16" if has_native_bfloat16(device) else "float32"
     return torch.device(device), getattr(torch, dtype)
 
-def decomposed(model, names, basis="svd"):
-    """svf.wrap with a progress bar; the default model takes seconds, an 8B minutes: such bases are kept."""
+def decomposed(model, names, device, basis="svd"):
+    """svf.wrap with a progress bar; the default model takes seconds, an 8B minutes on `device`, wherever its
+    weights are: such bases are kept."""
+
+    def decompose_there(W):
+        return svf.decompose(W.to(device))
+
     basis_of = svf.BASES[basis]
     if basis == "svd" and model.args.dim > 1024:  # more than a minute
-        basis_of = KeptBases(model.fingerprint, svf.decompose)
+        basis_of = KeptBases(model.fingerprint, decompose_there)
     return svf.wrap(model, names, partial(bar, desc="decomposing"), basis_of)
 
 def in_layers(model, names, layers):
@@ -264,14 +269,14 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
     choice is a Config or a ModelChoice; layers "" are all; cut leaves this process its part of the model
-    (parallel.py). The options are the adapter's: the basis of svf, rank and alpha of lora. Raises ValueError,
+    (parallel.py), which alone goes to its GPU: the whole stays mapped from disk. The options are the adapter's: the basis of svf, rank and alpha of lora. Raises ValueError,
     before the decomposition, for a model that cannot chat.
     """
     started = time.time()
     if modules not in svf.MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(svf.MODULES)}")
     device, dtype = pick_device(choice.device, choice.dtype)
-    model, tokenizer = load(choice.model, device, progress=partial(bar, desc="loading"))
+    model, tokenizer = load(choice.model, "cpu" if cut else device, progress=partial(bar, desc="loading"))
     if choice.chat_template:
         tokenizer.use_template(Path(choice.chat_template).read_text(encoding="utf-8"))
     if tokenizer.format is None:
@@ -280,12 +285,12 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     if layers:
         names = in_layers(model, names, layers)
     if adapter is svf:
-        decomposed(model, names, **options)
+        decomposed(model, names, device, **options)
     else:
         adapter.wrap(model, names, **options)
     if cut:
         parallel.cut(model)
-    model.to(dtype)
+    model.to(device=device, dtype=dtype)
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{choice.model}: {millions:.0f} M parameters on {device} in {dtype_name(dtype)}, ready in "
           f"{time.time() - started:.0f} s")

@@ -146,7 +146,7 @@ def collect(module, inputs, y):
 
 def basis_of_side(W, on_output):
     """Singular vectors on one side of W (out, in), the smaller or not: U (out, r) or V (in, r), float64."""
-    W = W.double()
+    W = W.to(device() or W.device, torch.float64)
     basis = svf.decompose(W)
     if on_output == (W.shape[0] <= W.shape[1]):
         return basis
@@ -157,7 +157,7 @@ def cut_linear(module, on_output):
     """Leaves this process its part of an SVFLinear or nn.Linear: some columns, if the output side is whole,
     else some rows."""
     linear = module.linear if isinstance(module, svf.SVFLinear) else module
-    if isinstance(module, svf.SVFLinear):
+    if isinstance(module, svf.SVFLinear) and module.on_output != on_output:
         module.basis = basis_of_side(linear.weight.data, on_output).to(module.basis)
         module.on_output = on_output
     part = linear.weight.data.chunk(world(), dim=1 if on_output else 0)[rank()]

@@ -140,7 +140,7 @@ def plot_compare(pyplot):
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2))
     for number, method in enumerate(methods_of(records)):
         grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
-        left.plot([record["lr"] for record in grid], [100 * record["val"] for record in grid], "o",
+        left.plot([record["lr"] for record in grid], [100 * record["val"] for record in grid], marker="o",
                   markersize=4, label=method, **line_of(number))
         curves = [record["right"] for record in rows_of(records, method=method, stage="final")
                   if "test" in record and record["right"][-1] is not None]

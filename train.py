@@ -328,8 +328,7 @@ def save_best(run, learner, examples):
         return path
     save_expert(path, run.state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
-        "basis": run.config.basis, "kind": "dispatch" if run.config.task == "dispatch" else "task",
-        "task": run.config.task, "examples": examples, "description": task.description, "system": task.system,
+        **adapter_options(run.config), "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task, "examples": examples, "description": task.description, "system": task.system,
         "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
         "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command_line()})
     return path

@@ -5,17 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ARGS, PARAMS, random_state, random_z, write_meta
 
-from bench import Config, kept_bytes, memory_plan, read_args
+from bench import Config, basis_numbers, kept_bytes, memory_plan, read_args
 from formats.experts import KeptBases
 from formats.load import load
 from formats.meta import meta_args
-from model import Transformer
+from model import ModelArgs, Transformer
+from parallel import BY_INPUT, basis_of_side
 from svf import MODULES, SVFLinear, decompose, using, wrap, wrapped
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +34,32 @@ def test_the_plan_of_an_8b_adds_up_and_allocates_nothing(tmp_path):
     assert round((plan["W"] + plan["bases"] + plan["W'"]) / 1e9, 1) == 35.5
     assert round(plan["rollout: key-value cache"] / 1e9, 1) == 4.3
     assert 35.5e9 < plan["peak"] < 48e9
+
+def test_the_plan_of_a_70b_on_eight_gpus_is_the_hand_count(tmp_path):
+    """Megatron's cut, the basis of each weight whole on the side that is not cut."""
+    d, kv, hidden, n_layers = 8192, 1024, 28672, 80
+    args = ModelArgs(dim=d, n_layers=n_layers, n_heads=64, n_kv_heads=8, head_dim=128, hidden_dim=hidden,
+                     vocab_size=128256, norm_eps=1e-5, rope_theta=5e5, max_seq_len=8192)
+    step = replace(STEP, gpus=8)
+    plan = memory_plan(args, step, b=2, on_cpu=False)
+    linears = n_layers * (2 * d * d + 2 * kv * d + 3 * hidden * d)
+    tables = 2 * 128256 * d + (2 * n_layers + 1) * d
+    assert plan["W"] == 2 * (linears / 8 + tables)
+    assert plan["W'"] == 2 * linears / 8
+    # wq, w1, w3 by output and wo, w2 by input: d × d; wk and wv by output: V of r = 1024 columns
+    assert plan["bases"] == 2 * n_layers * (5 * d * d + 2 * d * kv)
+    assert plan["rollout: key-value cache"] == 64 * 512 * 2 * n_layers * 128 * 2  # one key head of eight
+    half = memory_plan(args, replace(step, layers="even"), b=2, on_cpu=False)
+    assert half["W"] == plan["W"] and half["bases"] == plan["bases"] / 2 and half["W'"] == plan["W'"] / 2
+    assert plan["peak"] > 80e9 > half["peak"]
+
+def test_the_plan_of_one_gpu_among_two_is_what_a_cut_linear_holds():
+    """basis_numbers against the shape that parallel.basis_of_side gives."""
+    torch.manual_seed(0)
+    for name, shape in (("wq", (12, 12)), ("wk", (4, 12)), ("w1", (20, 12)), ("wo", (12, 12)),
+                        ("w2", (12, 20))):
+        basis = basis_of_side(torch.randn(shape), on_output=name in BY_INPUT)
+        assert basis_numbers(name, shape, 2) == basis.numel()
 
 def test_bench_prints_the_plan_of_a_configuration_file(tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))

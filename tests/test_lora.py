@@ -1,9 +1,15 @@
 """pytest tests/test_lora.py: W' = W + (α / r) B A against autograd through the dense W' in float64."""
 import pytest
 import torch
+from conftest import train_flags, write_silence
+from safetensors.torch import load_file
+from test_formats import write_hf_by_hand
+from test_scripts import run
 from torch import nn
 
 import lora
+import svf
+from formats.load import load
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
 
@@ -59,3 +65,26 @@ def test_the_start_is_the_base_model_bit_for_bit_and_it_comes_back(dtype):
 def test_a_rank_has_the_size_it_should():
     sizes = {name: v.shape for name, v in lora.start(layer(12, 31, False, rank=2)).items()}
     assert sizes == {"w1.A": (2, 31), "w1.B": (12, 2)}
+
+def test_a_merged_lora_is_a_base_of_its_own(tmp_path):
+    """Trained by train.py, merged, and loaded as a base on which svf starts at the merged weights."""
+    base = write_hf_by_hand(tmp_path / "base")
+    flags = [*train_flags(base, write_silence(tmp_path / "silence.jsonl"), tmp_path / "run"),
+             "--adapter", "lora", "--rank", 2, "--alpha", 4.0]
+    done = run("train.py", *flags)
+    assert done.returncode == 0, done.stderr
+    done = run("tools/merge_lora.py", tmp_path / "run" / "silence.safetensors", tmp_path / "merged")
+    assert done.returncode == 0 and "wrote" in done.stdout, done.stderr
+    merged, _ = load(tmp_path / "merged", "cpu")
+    model, _ = load(base, "cpu")
+    parameters = load_file(tmp_path / "run" / "silence.safetensors")
+    for name in {name.rpartition(".")[0] for name in parameters}:
+        W = model.get_submodule(name).weight
+        W += 4.0 / 2 * parameters[f"{name}.B"] @ parameters[f"{name}.A"]
+    tokens = torch.tensor([[5, 9, 200, 41]])
+    assert (merged(tokens) - model(tokens)).abs().max() < 1e-4
+    assert merged.fingerprint != load(base, "cpu")[0].fingerprint
+    before = merged(tokens)
+    svf.wrap(merged, svf.MODULES["all"])
+    with svf.using(merged, svf.start(merged)):
+        assert torch.equal(merged(tokens), before)

@@ -1,0 +1,49 @@
+"""A LoRA expert merged into its base: a folder in Hugging Face's format, a base of its own.
+
+An expert of SVF can be learned on it, which is how the two go together:
+
+    python train.py --task math --adapter lora --rank 16 --lr 1e-3
+    python tools/merge_lora.py out/math-0/math.safetensors merged
+    python train.py --task code --model merged --out out/code-on-merged
+
+A folder lacks a tokenizer where the base came without Hugging Face's; copy one there.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+import lora  # noqa: E402
+from common import run_main  # noqa: E402
+from formats.experts import metadata_of, open_expert  # noqa: E402
+from formats.huggingface import write_hf  # noqa: E402
+from formats.load import load  # noqa: E402
+
+def merge(expert, folder):
+    """Writes the folder -> what was written. Raises ValueError for an expert of another adapter or model."""
+    with open_expert(expert) as file:
+        metadata = metadata_of(expert, file)
+        parameters = {name: file.get_tensor(name) for name in file.keys()}
+    if metadata["adapter"] != "lora":
+        raise ValueError(f"{expert} was made by the adapter {metadata['adapter']}; sample.py --expert {expert} "
+                         f"--export {folder} exports those of svf")
+    if not isinstance(metadata.get("rank"), int) or not isinstance(metadata.get("alpha"), float):
+        raise ValueError(f"{expert} does not say its rank and alpha; train it again")
+    model, _ = load(metadata["base"], "cpu")
+    if model.fingerprint != metadata["fingerprint"]:
+        raise ValueError(f"{expert} was made for {metadata['base']}, which is another model now")
+    names = {name.rpartition(".")[0] for name in parameters}
+    lora.wrap(model, names, rank=metadata["rank"], alpha=metadata["alpha"])
+    with lora.using(model, parameters):
+        return write_hf(model, folder)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("expert", type=Path, help="what train.py --adapter lora wrote")
+    parser.add_argument("folder", type=Path, help="a new folder")
+    flags = parser.parse_args()
+    print(merge(flags.expert, flags.folder))
+
+if __name__ == "__main__":
+    run_main(main)
