@@ -134,6 +134,32 @@ def run_main(main):
         print(said, file=sys.stderr)
     sys.exit(code)
 
+# -- a run's state -------------------------------------------------------------------------------------------
+
+def check_resume(folder, is_begun, resume):
+    """Raises ValueError where a run would be begun over another, or there is nothing to go on from."""
+    if is_begun and not resume:
+        raise ValueError(f"{folder} holds a run already; go on with --resume, or choose another --out")
+    if resume and not is_begun:
+        raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
+
+def check_same_flags(folder, begun_with, config):
+    """Raises ValueError for a flag that is not what the run in the folder began with."""
+    for key, value in asdict(config).items():
+        if key != "resume" and begun_with.get(key) != value:
+            raise ValueError(f"{folder} began with {key} = {begun_with.get(key)!r}; keep the flags")
+
+def save_state(folder, state):
+    """What --resume goes on from: written beside, then renamed."""
+    beside = folder / "state.part"
+    try:
+        torch.save(state, beside)
+    except RuntimeError as error:  # what torch says where the disk is full
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{beside} could not be written ({error}); make room and go on with --resume"
+                      ) from error
+    beside.replace(folder / "state.pt")
+
 # -- logs ----------------------------------------------------------------------------------------------------
 
 def command_line():
@@ -269,8 +295,9 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
     choice is a Config or a ModelChoice; layers "" are all; cut leaves this process its part of the model
-    (parallel.py), which alone goes to its GPU: the whole stays mapped from disk. The options are the adapter's: the basis of svf, rank and alpha of lora. Raises ValueError,
-    before the decomposition, for a model that cannot chat.
+    (parallel.py), which alone goes to its GPU: the whole stays mapped from disk. The options are the adapter's:
+    the basis of svf, rank and alpha of lora. Raises ValueError, before the decomposition, for a model that
+    cannot chat.
     """
     started = time.time()
     if modules not in svf.MODULES:

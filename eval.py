@@ -140,7 +140,9 @@ class Table:
     def has_row(self, kind):
         if kind == "uninstructed":
             return bool(self.task.instruction)
-        return kind != "examples" or not self.task.has_images  # solved examples would need images of their own
+        if kind == "examples":
+            return not self.task.has_images  # a solved example would need an image of its own
+        return True
 
     def first_pass(self, row):
         """(the problems as they are asked, one mixture each) of a row."""

@@ -160,16 +160,17 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers))
         self.norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
-        self.image_features = None  # (N, dim) of images (vision.py): ids from vocab_size on are its rows
+        self.eyes = None  # of a model that has some (vision.py), and what they saw:
+        self.image_features = None  # (N, dim)
 
     def embed(self, tokens):
-        """(B, T) -> (B, T, dim)."""
+        """(B, T) -> (B, T, dim); ids from vocab_size on are rows of images."""
         if self.image_features is None:
             return self.tok_embeddings(tokens)
         is_image = tokens >= self.args.vocab_size
-        x = self.tok_embeddings(tokens.masked_fill(is_image, 0))
-        x[is_image] = self.image_features[tokens[is_image] - self.args.vocab_size]
-        return x
+        words = self.tok_embeddings(tokens.masked_fill(is_image, 0))
+        rows = self.image_features[(tokens - self.args.vocab_size).clamp(min=0)]
+        return torch.where(is_image[..., None], rows, words)
 
     def hidden(self, tokens, cache=None):
         """Whole rows of tokens (B, T) -> normed features of the last layer (B, T, dim); fills `cache`."""

@@ -70,8 +70,10 @@ def check_flags(config):
         raise ValueError("--save and --per-block belong to a search; add --adapt cem")
     if needs_examples(config) and config.prompt and not config.task:
         raise ValueError(f"--adapt {config.adapt} needs examples like the prompt; name a --task")
-    if config.image and config.task and not config.prompt:
-        raise ValueError("--image is what a prompt is about; the problems of a --task have their own")
+    if config.image and not config.prompt and (config.task or needs_examples(config) or config.show):
+        raise ValueError("--image belongs to a prompt or a chat; the problems of a task have their own")
+    if config.image and not Path(config.image).is_file():
+        raise FileNotFoundError(f"the image {config.image} does not exist")
     if config.save and Path(config.experts, f"{config.save}.safetensors").exists():
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
     if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
@@ -96,6 +98,8 @@ def open_adaptive_model(config, task):
     model, tokenizer = open_model(config)
     if config.image or (task is not None and task.has_images):
         open_eyes(config.eyes, model, tokenizer)
+    if config.image:
+        tokenizer.sight.ids_of(config.image)  # a damaged one is found before the experts are loaded
     experts = Experts()
     if config.adapt != "none":
         experts = load_experts(Path(config.experts), model, config.transfer)
@@ -231,7 +235,8 @@ def stream_answer(config, adaptive, problem, mixture, stream):
 
 # -- a chat --------------------------------------------------------------------------------------------------
 
-HELP = "one message a line; /expert NAME (or none), /compare, /reset, /quit; Ctrl-C ends an answer"
+HELP = ("one message a line; /image FILE, /expert NAME (or none), /compare, /reset, /quit; Ctrl-C ends an "
+        "answer")
 
 class Chat:
     """A conversation that remembers its turns; each turn is sent to an expert anew."""
@@ -241,9 +246,11 @@ class Chat:
         self.adaptive = adaptive
         self.first_pass = first_pass
         self.history = []  # messages of earlier turns, the oldest first
+        self.image = config.image  # what the next message is about
 
     def obey(self, command):
-        """/compare, /reset or /expert NAME. Raises ValueError for another command or an unknown expert."""
+        """/compare, /reset, /image FILE or /expert NAME. Raises ValueError for another command, an unknown
+        expert or a damaged image, FileNotFoundError for a missing one."""
         word, _, name = command.partition(" ")
         if word == "/compare":
             self.config.compare = not self.config.compare
@@ -251,6 +258,11 @@ class Chat:
         elif word == "/reset":
             self.history = []
             print("[forgotten]")
+        elif word == "/image":
+            open_eyes(self.config.eyes, self.adaptive.model, self.adaptive.tokenizer)
+            self.adaptive.tokenizer.sight.ids_of(name)
+            self.image = name
+            print("[the next message is about it]")
         elif word == "/expert":
             self.choose("" if name == "none" else name)
         else:
@@ -279,8 +291,7 @@ class Chat:
 
     def say(self, message):
         """Answer a message, and remember both."""
-        image = "" if self.history else self.config.image
-        problem = Problem(message, image=image, history=tuple(self.history))
+        problem = Problem(message, image=self.image, history=tuple(self.history))
         [mixture] = self.first_pass([problem])
         problem = self.room_for(dressed(problem, mixture, self.adaptive.experts.metadata))
         stream = Stream(self.adaptive.tokenizer)
@@ -289,8 +300,9 @@ class Chat:
         except KeyboardInterrupt:
             print(" [stopped]", flush=True)
         answer = problem.prefill + self.adaptive.tokenizer.decode(stream.ids)  # as far as it came
-        self.history += [{"role": "user", "content": message, "image": image},
+        self.history += [{"role": "user", "content": message, "image": self.image},
                          {"role": "assistant", "content": answer}]
+        self.image = ""
 
     def run(self):
         """Answer line after line, until /quit or the end of the input."""
@@ -328,11 +340,7 @@ def answer_task(config, adaptive, task, first_pass):
     print(f"\nwrote {config.out}")
 
 def export(config, adaptive, first_pass):
-    """Write the model with the mixture of the first pass merged into its weights. Raises ValueError for one
-    with eyes, which would be lost."""
-    if adaptive.tokenizer.sight is not None:
-        raise ValueError("--export writes a language model without its eyes; leave out --image, or take "
-                         "another model")
+    """Write the model with the mixture of the first pass merged into its weights."""
     [mixture] = first_pass([Problem(config.prompt or "")])
     with using(adaptive.model, mix(adaptive.experts.answering(), mixture)):
         print(write_hf(adaptive.model, config.export))

@@ -29,9 +29,10 @@ import es
 import parallel
 import svf
 from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
-                    TEST_SEED, answer_with_adapter, append, bar, beside_the_scripts, command_line, flag,
-                    gains, kept_or_answered, load_adapter, machine, mean_and_error, open_eyes, open_model,
-                    parse_flags, peak_memory, pick_device, report, run_main, show, templates_of)
+                    TEST_SEED, answer_with_adapter, append, bar, beside_the_scripts, check_resume,
+                    check_same_flags, command_line, flag, gains, kept_or_answered, load_adapter, machine,
+                    mean_and_error, open_eyes, open_model, parse_flags, peak_memory, pick_device, report,
+                    run_main, save_state, show, templates_of)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
@@ -157,15 +158,8 @@ class Run:
         append(self.log, metrics)
         if parallel.rank() > 0:
             return
-        beside = self.folder / "state.part"
-        try:
-            torch.save({"state": self.state, "config": asdict(self.config), "fingerprint": self.fingerprint,
-                        "logged": self.log.stat().st_size}, beside)
-        except RuntimeError as error:  # what torch says where the disk is full
-            beside.unlink(missing_ok=True)
-            raise OSError(f"{beside} could not be written ({error}); make room and go on with --resume"
-                          ) from error
-        beside.replace(self.folder / "state.pt")
+        save_state(self.folder, {"state": self.state, "config": asdict(self.config),
+                                 "fingerprint": self.fingerprint, "logged": self.log.stat().st_size})
 
 def locked(file):
     """Whether no other process has a lock on the open file; from here on this one has."""
@@ -183,17 +177,12 @@ def open_run(config):
     """A new run, or what an earlier one left to go on from. Raises ValueError where the flags do not fit."""
     folder = Path(config.out)
     path = folder / "state.pt"
-    if path.exists() and not config.resume:
-        raise ValueError(f"{folder} holds a run already; go on with --resume, or choose another --out")
-    if config.resume and not path.exists():
-        raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
+    check_resume(folder, path.exists(), config.resume)
     if not config.resume:
         return Run(config, folder, state={}, logged=0, fingerprint="")
     device, _ = pick_device(config.device, config.dtype)
     saved = read_state(path, device)
-    for key, value in asdict(config).items():
-        if key != "resume" and saved["config"].get(key) != value:
-            raise ValueError(f"{folder} began with {key} = {saved['config'].get(key)!r}; keep the flags")
+    check_same_flags(folder, saved["config"], config)
     print(f"going on after step {saved['state']['step']}")
     return Run(config, folder, saved["state"], saved["logged"], saved["fingerprint"])
 
@@ -328,7 +317,8 @@ def save_best(run, learner, examples):
         return path
     save_expert(path, run.state["best"], {
         "fingerprint": model.fingerprint, "base": model.name, "adapter": run.config.adapter,
-        **adapter_options(run.config), "kind": "dispatch" if run.config.task == "dispatch" else "task", "task": run.config.task, "examples": examples, "description": task.description, "system": task.system,
+        **adapter_options(run.config), "kind": "dispatch" if run.config.task == "dispatch" else "task",
+        "task": run.config.task, "examples": examples, "description": task.description, "system": task.system,
         "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
         "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command_line()})
     return path
@@ -362,6 +352,8 @@ def say_what_is_next(run, expert, example):
     print(f"\nwrote {expert} and {run.log}. Next:")
     if example.image:
         on_model += f" --image {shlex.quote(example.image)}"
+        if config.eyes != DEFAULT_EYES:
+            on_model += f" --eyes {shlex.quote(config.eyes)}"
     can_answer = config.adapter == "svf" and config.basis == "svd"  # sample.py computes with no other
     if config.task == "dispatch" and can_answer:
         print(f"  cp {file} {experts}")

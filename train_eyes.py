@@ -13,6 +13,7 @@ from VALIDATION on (tasks/easy_vqa.py) train nothing; they say how far it is.
 import math
 import pickle
 import random
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, command_line, flag,
-                    machine, parse_flags, pick_device, run_main)
+import parallel
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
+                    check_same_flags, command_line, flag, machine, parse_flags, pick_device, run_main,
+                    save_state)
 from formats.default_model import DEFAULT_MODEL
-from formats.eyes import give_sight, save_eyes
+from formats.eyes import checked_eyes, give_sight, save_eyes
 from formats.load import load
 from model import Sampling, Stopping, generate
 from rl import Answer, answer_logprobs
@@ -37,6 +40,8 @@ REQUESTS = ("What is in the picture?", "Describe the picture.", "What do you see
 CAPTIONS = ("A {color} {shape}.", "There is a {color} {shape} in the picture.", "I see a {color} {shape}.",
             "The image contains a {shape}. It is {color}.", "It is a {shape} of the color {color}.",
             "The shape is a {shape}, and its color is {color}.")
+SIZE, PATCH, SHUFFLE = 64, 8, 4  # pixels of a side; of a patch; patches side by side: an image is four rows
+AT_ONCE = 128  # pictures in a batch of captions
 
 @dataclass
 class Config:
@@ -64,14 +69,17 @@ class Pictures:
     shapes: torch.Tensor  # (N,), index in SHAPES
     colors: torch.Tensor  # (N,), index in COLORS
 
-    def some(self, indices):
-        return Pictures(self.pixels[indices], self.shapes[indices], self.colors[indices])
-
     def __len__(self):
         return len(self.shapes)
 
+    def some(self, indices):
+        return Pictures(self.pixels[indices], self.shapes[indices], self.colors[indices])
+
+    def to(self, device):
+        return Pictures(self.pixels.to(device), self.shapes.to(device), self.colors.to(device))
+
 def what_is_said(problem):
-    """The shapes and colours that a question and its answer say are in the image."""
+    """The words that a question and its answer say of the image."""
     question = words_of(problem.prompt.lower())
     if problem.gold not in YES_OR_NO:
         return question | {problem.gold}
@@ -79,24 +87,24 @@ def what_is_said(problem):
     is_there = (problem.gold == "yes") != is_negated
     return question if is_there else set()
 
-def read_pictures(folder, size):
-    """(pictures to train on, pictures to validate with), labelled by what the questions say of them."""
+def pictures_of(problems, size):
+    """The images of the problems, each labelled by what is said of it; those that stay unclear left out."""
     said = {}
-    for problem in read_part(folder, "train"):
-        said.setdefault(problem.image, (problem.template, set()))[1].update(what_is_said(problem))
-    parts = {"train": [], "val": []}
-    for path, (number, words) in bar(said.items(), desc="images"):
+    for problem in problems:
+        said.setdefault(problem.image, set()).update(what_is_said(problem))
+    pixels, shapes, colors = [], [], []
+    for path, words in bar(said.items(), desc="images"):
         shape = [i for i, word in enumerate(SHAPES) if word in words]
         color = [i for i, word in enumerate(COLORS) if word in words]
         if len(shape) == 1 and len(color) == 1:
-            part = parts["train" if number < VALIDATION else "val"]
-            part.append((read_image(path, size), shape[0], color[0]))
-    if not parts["train"] or not parts["val"]:
-        raise ValueError(f"{folder} has too few images to train eyes; they need some from {VALIDATION} on")
-    return [Pictures(torch.stack(pixels), torch.tensor(shapes), torch.tensor(colors))
-            for pixels, shapes, colors in (zip(*part) for part in parts.values())]
+            pixels.append(read_image(path, size))
+            shapes += shape
+            colors += color
+    if not pixels:
+        raise ValueError(f"there are too few images; eyes need some below and some from number {VALIDATION}")
+    return Pictures(torch.stack(pixels), torch.tensor(shapes), torch.tensor(colors))
 
-# -- the two lessons -----------------------------------------------------------------------------------------
+# -- the first lesson: to see --------------------------------------------------------------------------------
 
 class Namer(nn.Module):
     """The tower, and one linear layer that names shape and colour; the layer is thrown away later."""
@@ -107,111 +115,101 @@ class Namer(nn.Module):
         self.names = nn.Linear(tower.position_embedding.embedding_dim, len(SHAPES) + len(COLORS))
 
     def forward(self, pixels):
+        """(B, 3, S, S) -> logits (B, shapes), (B, colors)."""
         named = self.names(self.tower(pixels).mean(dim=1))
-        return named.split((len(SHAPES), len(COLORS)), dim=1)  # (B, shapes), (B, colors)
+        return named.split((len(SHAPES), len(COLORS)), dim=1)
 
     def loss(self, pictures, rng):
         shapes, colors = self(pictures.pixels)
         return F.cross_entropy(shapes, pictures.shapes) + F.cross_entropy(colors, pictures.colors)
 
     @torch.no_grad()
-    def share_right(self, pictures):
+    def count_right(self, pictures):
         shapes, colors = self(pictures.pixels)
         right = (shapes.argmax(1) == pictures.shapes) & (colors.argmax(1) == pictures.colors)
-        return right.float().mean().item()
+        return right.sum().item()
 
-class InOrder:
-    """What a tokenizer needs to write a batch's images, which are named by their numbers in it."""
+# -- the second: to tell -------------------------------------------------------------------------------------
 
-    def __init__(self, vocab_size, n_features):
-        self.vocab_size, self.n_features = vocab_size, n_features
-
-    def ids_of(self, number):
-        first = self.vocab_size + int(number) * self.n_features
-        return list(range(first, first + self.n_features))
-
-class Teller(nn.Module):
+@dataclass
+class Teller:
     """The eyes in front of the frozen language model, which says what they see."""
+    eyes: Eyes
+    model: nn.Module
+    tokenizer: object
 
-    def __init__(self, eyes, model, tokenizer):
-        super().__init__()
-        self.eyes = eyes
-        self.speaks = [model, tokenizer]  # in a list: not a part of what is trained
+    def __post_init__(self):
+        self.end_of_turn = self.tokenizer.end_of_turn()
 
-    def show(self, pictures):
-        """Hand the pictures of a batch to the language model."""
-        model, _ = self.speaks
+    def look_at(self, pictures):
+        """The pictures become the language model's images, named by their numbers in the batch."""
         rows = self.eyes(pictures.pixels).flatten(0, 1)  # (B · n_features, dim)
-        model.image_features = rows.to(model.tok_embeddings.weight.dtype)
+        self.model.image_features = rows.to(self.model.tok_embeddings.weight.dtype)
+        self.tokenizer.sight.place_of = {str(number): number for number in range(len(pictures))}
 
     def asked(self, number, request):
-        _, tokenizer = self.speaks
-        return tokenizer.chat([{"role": "user", "content": request, "image": str(number)}])
+        return self.tokenizer.chat([{"role": "user", "content": request, "image": str(number)}])
 
     def loss(self, pictures, rng):
-        model, tokenizer = self.speaks
-        self.show(pictures)
+        """Mean loss of a caption's token, a caption and a request drawn for each picture."""
+        self.look_at(pictures)
         answers = []
         for i in range(len(pictures)):
             text = rng.choice(CAPTIONS).format(shape=SHAPES[pictures.shapes[i]],
                                                color=COLORS[pictures.colors[i]])
-            ids = [*tokenizer.encode(text), tokenizer.end_of_turn()]
+            ids = [*self.tokenizer.encode(text), self.end_of_turn]
             answers.append(Answer(self.asked(i, rng.choice(REQUESTS)), ids, [], text, r=1, finished=True))
-        logp, _ = answer_logprobs(model, answers, Sampling(1.0))
+        logp, _ = answer_logprobs(self.model, answers, Sampling(1.0))
         ids = torch.tensor([token for answer in answers for token in answer.ids], device=logp.device)
         return F.nll_loss(logp, ids)
 
     @torch.no_grad()
-    def share_right(self, pictures):
-        """Share of pictures whose shape and colour a greedy caption names."""
-        model, tokenizer = self.speaks
-        self.show(pictures)
+    def count_right(self, pictures):
+        """How many pictures' shape and colour a greedy caption names."""
+        self.look_at(pictures)
         prompts = [self.asked(i, REQUESTS[0]) for i in range(len(pictures))]
-        written, _ = generate(model, prompts, Stopping(16, tokenizer.stop_ids), Sampling())
+        written, _ = generate(self.model, prompts, Stopping(16, self.tokenizer.stop_ids), Sampling())
         right = 0
         for i, ids in enumerate(written):
-            said = words_of(tokenizer.decode(ids).lower())
+            said = words_of(self.tokenizer.decode(ids).lower())
             right += {SHAPES[pictures.shapes[i]], COLORS[pictures.colors[i]]} <= said
-        return right / len(pictures)
+        return right
 
 # -- training ------------------------------------------------------------------------------------------------
 
 @dataclass
 class Lesson:
-    """One of the two, and how far it is."""
     name: str
-    pupil: nn.Module  # has `loss` and `share_right`
+    pupil: object  # Namer or Teller: has `loss` and `count_right`
+    weights: nn.Module  # what is saved
     learned: list  # of its parameters, those that are trained
     lr: float
     steps: int
 
-def save_state(path, lesson, step, optimizer, config):
-    """Written beside, then renamed: an interrupted save is never mistaken for a whole one."""
-    beside = path.with_suffix(".part")
-    torch.save({"lesson": lesson.name, "step": step, "pupil": lesson.pupil.state_dict(),
-                "optimizer": optimizer.state_dict(), "config": asdict(config)}, beside)
-    beside.replace(path)
+    def learning_rate(self, step):
+        """Up in fifty steps, then down to 0 along a cosine."""
+        return self.lr * min(1, step / 50) * (1 + math.cos(math.pi * step / self.steps)) / 2
 
-def saved_state(path, config):
-    """What an earlier run left, {} for a new one. Raises ValueError where the flags do not fit."""
-    if path.exists() != config.resume:
-        raise ValueError(f"{path.parent} holds a run already; go on with --resume, or choose another --out"
-                         if path.exists() else f"there is nothing to resume in {path.parent}")
-    if not config.resume:
-        return {}
+    def share_right(self, pictures):
+        counts = [self.pupil.count_right(pictures.some(slice(first, first + AT_ONCE)))
+                  for first in range(0, len(pictures), AT_ONCE)]
+        return sum(counts) / len(pictures)
+
+def read_state(path, lessons):
+    """What `learn` saved. Raises ValueError for a file that is damaged, or something else."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        was = state["config"]
-    except (RuntimeError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        lesson = lessons[state["lesson"]]
+        is_whole = (isinstance(state["config"], dict) and 0 < state["step"] <= lesson.steps
+                    and state["weights"].keys() == lesson.weights.state_dict().keys()
+                    and "param_groups" in state["optimizer"]
+                    and all(v.isfinite().all() for v in state["weights"].values()))
+    except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
+            pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
-    for key, value in asdict(config).items():
-        if key != "resume" and was.get(key) != value:
-            raise ValueError(f"{path.parent} began with {key} = {was.get(key)!r}; keep the flags")
+    if not is_whole:
+        raise ValueError(f"{path} is damaged: its numbers make no sense; begin again in another --out")
     return state
-
-def learning_rate(lesson, step):
-    """Up in fifty steps, then down to 0 along a cosine."""
-    return lesson.lr * min(1, step / 50) * (1 + math.cos(math.pi * step / lesson.steps)) / 2
 
 def learn(lesson, train, val, config, state):
     """All steps of a lesson, from where `state` is; a line and a saved state every hundred."""
@@ -219,64 +217,105 @@ def learn(lesson, train, val, config, state):
     optimizer = torch.optim.AdamW(lesson.learned, weight_decay=0.01)
     first = 1
     if state.get("lesson") == lesson.name:
-        lesson.pupil.load_state_dict(state["pupil"])
+        lesson.weights.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"] + 1
     started = time.time()
     for step in bar(range(first, lesson.steps + 1), desc=lesson.name):
         rng = random.Random(f"{config.seed} {lesson.name} {step}")  # of the step, so a resumed run repeats
-        optimizer.param_groups[0]["lr"] = learning_rate(lesson, step)
-        loss = lesson.pupil.loss(train.some(rng.sample(range(len(train)), config.batch)), rng)
+        optimizer.param_groups[0]["lr"] = lesson.learning_rate(step)
+        chosen = rng.sample(range(len(train)), min(config.batch, len(train)))
+        loss = lesson.pupil.loss(train.some(chosen), rng)
         loss.backward()
         nn.utils.clip_grad_norm_(lesson.learned, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if step % 100 == 0 or step == lesson.steps:
-            right = lesson.pupil.share_right(val)
+            right = lesson.share_right(val)
             append(out / "log.jsonl", {"lesson": lesson.name, "step": step, "loss": loss.item(),
-                                       "val_accuracy": right})
+                                       "val_accuracy": right, "val_n": len(val)})
             tqdm.write(f"{lesson.name} {step:5d}/{lesson.steps} | loss {loss.item():.3f} | names shape and "
                        f"color of {100 * right:5.1f} % of {len(val)} other images | "
                        f"{time.time() - started:.0f} s")
-            save_state(out / "state.pt", lesson, step, optimizer, config)
+            save_state(out, {"lesson": lesson.name, "step": step, "weights": lesson.weights.state_dict(),
+                             "optimizer": optimizer.state_dict(), "config": asdict(config)})
 
-def main():
-    started = time.time()
+# -- the steps of main ---------------------------------------------------------------------------------------
+
+def read_config():
     config = parse_flags(Config, __doc__)
-    out = Path(config.out)
-    state = saved_state(out / "state.pt", config)
+    if parallel.world() > 1:
+        raise ValueError("train_eyes.py runs in one process; leave out torchrun")
+    check_resume(Path(config.out), Path(config.out, "state.pt").exists(), config.resume)
+    return config
+
+def open_language_model(config):
+    """The model that speaks, blind and able to chat. Raises ValueError for any other."""
     device, dtype = pick_device(config.device, config.dtype)
     model, tokenizer = load(config.model, device, dtype)
     if config.chat_template:
         tokenizer.use_template(Path(config.chat_template).read_text(encoding="utf-8"))
+    if tokenizer.sight is not None:
+        raise ValueError(f"{config.model} has eyes of its own")
+    return model, tokenizer
+
+def new_eyes(config, model):
+    """Random eyes in front of the model, in float32. Raises ValueError for a shape that none have."""
     torch.manual_seed(config.seed)
-    eyes = Eyes(EyesArgs(image_size=64, patch_size=8, vision_dim=config.vision_dim,
-                         vision_hidden_dim=4 * config.vision_dim, vision_layers=config.vision_layers,
-                         vision_heads=4, vision_eps=1e-6, scale_factor=4, dim=model.args.dim)).to(device)
+    args = checked_eyes("train_eyes.py", EyesArgs(
+        image_size=SIZE, patch_size=PATCH, vision_dim=config.vision_dim,
+        vision_hidden_dim=4 * config.vision_dim, vision_layers=config.vision_layers, vision_heads=4,
+        vision_eps=1e-6, scale_factor=SHUFFLE, dim=model.args.dim))
+    return Eyes(args).to(model.tok_embeddings.weight.device)
+
+def lessons_of(config, eyes, model, tokenizer):
+    """{name: Lesson}, in their order."""
+    namer = Namer(eyes.tower).to(eyes.projection.weight.device)
+    teller = Teller(eyes, model, tokenizer)
+    lessons = [Lesson("tower", namer, namer, list(namer.parameters()), config.tower_lr, config.tower_steps),
+               Lesson("projection", teller, eyes, list(eyes.projection.parameters()), config.lr,
+                      config.steps)]
+    return {lesson.name: lesson for lesson in lessons}
+
+def main():
+    started = time.time()
+    config = read_config()
+    out = Path(config.out)
+    problems = read_part(config.data, "train")
+    model, tokenizer = open_language_model(config)
+    eyes = new_eyes(config, model)
     give_sight(model, tokenizer, eyes)
     eyes.requires_grad_(True)
-    tokenizer.sight = InOrder(model.args.vocab_size, eyes.args.n_features())
-    train, val = (Pictures(*(values.to(device) for values in vars(part).values()))
-                  for part in read_pictures(config.data, eyes.args.image_size))
+    lessons = lessons_of(config, eyes, model, tokenizer)
+    state = {}
+    if config.resume:
+        state = read_state(out / "state.pt", lessons)
+        check_same_flags(out, state["config"], config)
+    train = pictures_of([problem for problem in problems if problem.template < VALIDATION], SIZE)
+    val = pictures_of([problem for problem in problems if problem.template >= VALIDATION], SIZE)
+    train, val = train.to(eyes.projection.weight.device), val.to(eyes.projection.weight.device)
     print(f"{sum(p.numel() for p in eyes.parameters()) / 1e6:.1f} M parameters of eyes, {len(train)} images "
           f"to learn from, {len(val)} others")
     out.mkdir(parents=True, exist_ok=True)
 
-    namer = Namer(eyes.tower).to(device)
-    teller = Teller(eyes, model, tokenizer)
     if state.get("lesson") != "projection":
-        learn(Lesson("tower", namer, list(namer.parameters()), config.tower_lr, config.tower_steps),
-              train, val, config, state)
+        learn(lessons["tower"], train, val, config, state)
     eyes.tower.requires_grad_(False)
-    learn(Lesson("projection", teller, list(eyes.projection.parameters()), config.lr, config.steps),
-          train, val, config, state)
+    learn(lessons["projection"], train, val, config, state)
 
     path = out / "eyes.safetensors"
     save_eyes(path, eyes, model.fingerprint, command=command_line())
     append(out / "log.jsonl", {"command": command_line(), "seconds": round(time.time() - started),
                                "machine": machine(model)})
-    print(f"\nwrote {path}. Next:\n  python sample.py --eyes {path} --image IMAGE.png \"What is in the "
-          f"picture?\"")
+    say_what_is_next(config, path)
+
+def say_what_is_next(config, path):
+    on_model = "" if config.model == DEFAULT_MODEL else f"--model {shlex.quote(config.model)} "
+    if config.chat_template:
+        on_model += f"--chat-template {shlex.quote(config.chat_template)} "
+    image = Path(config.data, "test", "images", "0.png")
+    print(f"\nwrote {path}. Next:\n  python sample.py {on_model}--eyes {shlex.quote(str(path))} --image "
+          f"{shlex.quote(str(image))} 'What is in the picture?'")
 
 if __name__ == "__main__":
     run_main(main)

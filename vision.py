@@ -12,8 +12,9 @@ model's weights and never the eyes.
 
 Left out: cutting a large image into tiles, video. An image is squeezed into one square.
 
-    python sample.py --image photo.jpg "What is in the picture?"
+    python sample.py --model SmolVLM-256M-Instruct --image photo.jpg "What is in the picture?"
 """
+import struct
 import warnings
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ class EyesArgs:
         return (self.patches_a_side() // self.scale_factor) ** 2
 
 class VisionAttention(nn.Module):
+    """Every patch looks at every other: (B, patches, vision_dim) -> the same shape, as all of a block."""
+
     def __init__(self, args):
         super().__init__()
         self.n_heads = args.vision_heads
@@ -114,11 +117,13 @@ class Eyes(nn.Module):
 
 # -- image files ---------------------------------------------------------------------------------------------
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 100_000_000  # a file of a few bytes can ask for more memory than there is
+# what Pillow raises for files that are no whole images, damaged EXIF among them
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, struct.error)
 
 def read_image(path, size):
-    """Pixels (3, size, size) from −1 to 1 of an image file, squeezed into a square.
+    """Pixels (3, size, size) from −1 to 1 of an image file, on white, squeezed into a square.
 
     Raises ValueError for a file that is no whole image, or too large; FileNotFoundError if there is none.
     """
@@ -127,16 +132,18 @@ def read_image(path, size):
     except ModuleNotFoundError:
         raise ValueError("images need one more package: pip install pillow") from None
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as file:
-            warnings.simplefilter("ignore")
-            if file.width * file.height > MOST_PIXELS:
-                raise ValueError(f"it has {file.width} × {file.height} pixels; {MOST_PIXELS} are the most")
-            image = ImageOps.exif_transpose(file).convert("RGB")
-            image = image.resize((size, size), Image.Resampling.LANCZOS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images, which are refused below
+            with Image.open(path, formats=IMAGE_FORMATS) as file:
+                if file.width * file.height > MOST_PIXELS:
+                    raise ValueError(f"it has {file.width} × {file.height} pixels; the most are {MOST_PIXELS}")
+                image = ImageOps.exif_transpose(file).convert("RGBA")
     except FileNotFoundError:
         raise FileNotFoundError(f"the image {path} does not exist") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise ValueError(f"the image {path} cannot be read: {error}") from error
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
     values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     pixels = values.view(size, size, 3).permute(2, 0, 1).float()
     return pixels / 127.5 - 1
@@ -155,13 +162,18 @@ class Sight:
         self.place_of = {}  # path -> which image of the table it is
 
     def ids_of(self, path):
-        """Raises ValueError or FileNotFoundError for a file that cannot be read."""
+        """The ids of an image file, which is looked at once. Raises ValueError or FileNotFoundError for a file
+        that cannot be read."""
         path = str(path)
         if path not in self.place_of:
             self.remember(self.look(path))
             self.place_of[path] = len(self.place_of)
+        return self.ids_at(self.place_of[path])
+
+    def ids_at(self, place):
+        """The ids of the image whose rows are the place-th in the table, counted from 0."""
         n = self.eyes.args.n_features()
-        first = self.model.args.vocab_size + self.place_of[path] * n
+        first = self.model.args.vocab_size + place * n
         return [*self.before, *range(first, first + n), *self.after]
 
     @torch.no_grad()
@@ -172,6 +184,7 @@ class Sight:
         return self.eyes(pixels[None].to(weight))[0]
 
     def remember(self, rows):
+        """Put the rows of an image (n_features, dim) behind those in the table."""
         table = self.model.image_features
         used = len(self.place_of) * len(rows)
         if table is None or used == len(table):  # full: twice the room

@@ -25,6 +25,7 @@ LLAMA3_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
 IMAGE = chr(0xF0000)  # the first of the private characters stands for an image
 IMAGE_IN_TEMPLATES = "<image>"
+PROBE = "0123456789"  # a message that no template writes of itself
 STAND_IN = 0xF0001  # and those from the second on for special tokens
 TODAY = datetime(2024, 7, 26)  # the date that Llama 3.2's template falls back to
 
@@ -66,18 +67,31 @@ class ChatFormat:
     template: object  # compiled
     specials: dict[str, int]  # the model's special tokens, shared with its tokenizer
     names: dict[str, str]  # {"bos_token": its text, …}, which templates know
-    wants_parts: bool = False  # content as [{"type": "text", "text": …}], and not as a text
+    wants_parts: bool = False  # of content, [{"type": "text", "text": …}], and not a text
+
+    def __post_init__(self):
+        self.wants_parts = self.loses_text()
+
+    def loses_text(self):
+        """Whether the template writes nothing of a content that is a text, as those of models with eyes do."""
+        try:
+            return PROBE not in self.render([{"role": "user", "content": PROBE}])
+        except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError):
+            return False  # it does not like this message; what it says of real ones is seen then
+
+    def held_out_texts(self):
+        return [*self.specials, IMAGE_IN_TEMPLATES]
 
     def hold_out(self, text):
         """The text with a stand-in for each special token. Raises ValueError if it has a stand-in already."""
         if any(character >= IMAGE for character in text):
             raise ValueError("the text contains a character of Unicode's private planes; remove it")
-        for i, special in enumerate([*self.specials, IMAGE_IN_TEMPLATES]):
+        for i, special in enumerate(self.held_out_texts()):
             text = text.replace(special, chr(STAND_IN + i))
         return text
 
     def put_back(self, text):
-        for i, special in enumerate([*self.specials, IMAGE_IN_TEMPLATES]):
+        for i, special in enumerate(self.held_out_texts()):
             text = text.replace(chr(STAND_IN + i), special)
         return text
 
@@ -123,13 +137,4 @@ def chat_format(template, specials, names):
     if not template:
         return None
     names = {name: text for name, text in names.items() if isinstance(text, str)}
-    written = ChatFormat(compiled(template), specials, names)
-    written.wants_parts = loses_text(written)
-    return written
-
-def loses_text(written):
-    """Whether the template writes nothing of a content that is a text, as those of models with eyes do."""
-    try:
-        return "0123456789" not in written.render([{"role": "user", "content": "0123456789"}])
-    except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError):
-        return False  # it does not like this message; what it says of real ones is seen then
+    return ChatFormat(compiled(template), specials, names)

@@ -4,27 +4,28 @@ The first are part of the model. The second are one safetensors file, made by tr
 model, whose fingerprint its metadata name.
 """
 import json
-import os
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from formats.checkpoint import understood
+from formats.experts import save_whole
 from vision import Eyes, EyesArgs, Sight
 
 WITH_EYES = ("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration")
 # what vision_config means where it leaves a key out
-DEFAULTS = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12,
-            "num_attention_heads": 16, "num_channels": 3, "image_size": 224, "patch_size": 32,
-            "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-FRAME = ("<fake_token_around_image>", "<global-img>")  # an image stands behind both and before the first
-PARTS = {"model.vision_model.embeddings.": "tower.", "model.vision_model.encoder.": "tower.",
-         "model.vision_model.": "tower.", "model.connector.modality_projection.proj.": "projection."}
+VISION_DEFAULTS = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12,
+                   "num_attention_heads": 16, "num_channels": 3, "image_size": 224, "patch_size": 32,
+                   "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+# an image stands behind both and before the first once more
+AROUND, WHOLE_IMAGE = "<fake_token_around_image>", "<global-img>"
+# how their names begin, and how ours do; of the three that fit, the first counts
+OUR_NAMES = {"model.vision_model.embeddings.": "tower.", "model.vision_model.encoder.": "tower.",
+             "model.vision_model.": "tower.", "model.connector.modality_projection.proj.": "projection."}
 
 def eyes_args(file, config, dim):
     """EyesArgs of a config.json with eyes. Raises ValueError for what is not supported."""
-    vision = DEFAULTS | config["vision_config"]
+    vision = VISION_DEFAULTS | config["vision_config"]
     for key, known in (("hidden_act", "gelu_pytorch_tanh"), ("num_channels", 3)):
         if vision[key] != known:
             raise ValueError(f"{file}: vision_config has {key} = {vision[key]!r}, which is not supported")
@@ -40,54 +41,53 @@ def checked_eyes(file, args):
         if field == "vision_eps":
             possible = type(value) is float and 0 < value < 1
         else:
-            possible = type(value) is int and 0 < value <= 1 << 16
+            most = 1000 if field == "vision_layers" else 1 << 16  # far beyond any; memory would run out first
+            possible = type(value) is int and 0 < value <= most
         if not possible:
             raise ValueError(f"{file}: {field} = {value!r} is not possible")
-    side = args.image_size // args.patch_size
-    if args.image_size % args.patch_size or side % args.scale_factor or args.vision_dim % args.vision_heads:
+    if args.image_size % args.patch_size or args.patches_a_side() % args.scale_factor:
         raise ValueError(f"{file}: an image of {args.image_size} pixels a side cannot be cut into patches of "
                          f"{args.patch_size}, {args.scale_factor} of them side by side")
-    if args.vision_layers > 1000:
-        raise ValueError(f"{file}: vision_layers = {args.vision_layers} is not possible")
+    if args.vision_dim % args.vision_heads:
+        raise ValueError(f"{file}: {args.vision_dim} features cannot be divided among {args.vision_heads} "
+                         "heads")
     return args
 
 def our_name(key):
     """"model.vision_model.encoder.layers.0.mlp.fc1.bias" -> "tower.layers.0.mlp.fc1.bias"; None for a tensor
     that is not of the eyes."""
-    for theirs, ours in PARTS.items():
+    for theirs, ours in OUR_NAMES.items():
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs)
     return None
 
 def frame_of(tokenizer):
-    """(ids before an image, ids behind it) of models whose vocabulary knows how images are framed."""
-    if any(text not in tokenizer.specials for text in FRAME):
-        return (), ()
-    around, whole = (tokenizer.specials[text] for text in FRAME)
-    return (around, whole), (around,)
+    """(ids before an image, ids behind it) as Idefics3 and SmolVLM frame one. Raises ValueError for a
+    vocabulary that does not know how."""
+    if AROUND not in tokenizer.specials | tokenizer.vocabulary.added:
+        raise ValueError(f"the tokenizer of this model with eyes has no token {AROUND}")
+    known = tokenizer.specials | tokenizer.vocabulary.added
+    whole = [known[WHOLE_IMAGE]] if WHOLE_IMAGE in known else tokenizer.encode(WHOLE_IMAGE)
+    return [known[AROUND], *whole], [known[AROUND]]
 
-def give_sight(model, tokenizer, eyes):
-    """From now on the model has eyes, and messages may have images."""
+def give_sight(model, tokenizer, eyes, before=(), after=()):
+    """From now on the model has eyes, and messages may have images, between these token ids."""
     model.eyes = eyes.requires_grad_(False)
-    tokenizer.sight = Sight(model, eyes, *frame_of(tokenizer))
+    tokenizer.sight = Sight(model, eyes, before, after)
 
 # -- eyes of a text model ------------------------------------------------------------------------------------
 
 def save_eyes(path, eyes, fingerprint, **more):
-    """Eyes made for the language model of that fingerprint; never a half-written file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    metadata = {"fingerprint": fingerprint, "args": vars(eyes.args), **more}
-    save_file({name: v.detach().to("cpu", torch.bfloat16) for name, v in eyes.state_dict().items()}, beside,
-              metadata={key: json.dumps(value) for key, value in metadata.items()})
-    beside.replace(path)
+    """Eyes made for the language model of that fingerprint, in bfloat16, with more metadata."""
+    save_whole(path, {name: v.to(torch.bfloat16) for name, v in eyes.state_dict().items()},
+               {"fingerprint": fingerprint, "args": vars(eyes.args), **more})
 
 def load_eyes(path, model):
     """The eyes in a file, on the model's device and in its dtype. Raises ValueError for a file that is
     damaged, something else, or made for another model; FileNotFoundError if there is none."""
     if not path.exists():
-        raise FileNotFoundError(f"{model.name} has no eyes of its own, and there are none in {path}; make "
-                                "some: python train_eyes.py --data FOLDER")
+        raise FileNotFoundError(f"{model.name} has no eyes of its own, and {path} does not exist; name a file "
+                                f"by --eyes, or make one: python train_eyes.py --model {model.name}")
     try:
         with safe_open(path, framework="pt") as file, understood(f"{path}: its metadata"):
             metadata = {key: json.loads(value) for key, value in file.metadata().items()}
@@ -97,8 +97,8 @@ def load_eyes(path, model):
     except SafetensorError as error:
         raise ValueError(f"{path} holds no eyes: {error}") from error
     if fingerprint != model.fingerprint or args.dim != model.args.dim:
-        raise ValueError(f"{path} holds eyes of another model than {model.name}; make some: python "
-                         f"train_eyes.py --model {model.name} --data FOLDER")
+        raise ValueError(f"{path} holds eyes of another model than {model.name}; name a file by --eyes, or "
+                         f"make one: python train_eyes.py --model {model.name}")
     with torch.device("meta"):
         eyes = Eyes(args)
     expected = {name: v.shape for name, v in eyes.state_dict().items()}

@@ -27,6 +27,10 @@ HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "nu
 HF_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
                  "SmolLM3ForCausalLM")
+# what the text_config of a model with eyes means where it leaves a key out
+TEXT_DEFAULTS = {"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+                 "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+                 "rms_norm_eps": 1e-6}
 # Keys that change what is computed, of these and of related models. One is refused by name unless its value
 # is nothing (false, null, 0, empty) or changes nothing; all other keys pass, whatever their name.
 CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "quantization", "num_experts",
@@ -77,14 +81,21 @@ def architecture_in(file, config):
         raise ValueError(f"{file}: architecture {architecture} is not supported ({known} are)")
     return architecture
 
+def language_config(file, config):
+    """The part of a config.json with eyes that describes the language model, in full."""
+    text = TEXT_DEFAULTS | config["text_config"]
+    if text["model_type"] != "llama":
+        raise ValueError(f"{file}: text_config has model_type {text['model_type']!r}, which is not supported")
+    refuse_changes(file, {key: config[key] for key in config if key not in ("text_config", "vision_config")})
+    return text | {"tie_word_embeddings": config.get("tie_word_embeddings", False)}
+
 def hf_args(file):
     """ModelArgs from a config.json. Raises ValueError for a key that changes the computation in a way that is
     not supported."""
     config = json.loads(file.read_text(encoding="utf-8"))
     architecture = architecture_in(file, config)
-    if architecture in WITH_EYES:  # two configurations in one; that of the eyes is read by hf_eyes
-        tied = config.get("tie_word_embeddings", False)
-        config = config["text_config"] | {"tie_word_embeddings": tied}
+    if architecture in WITH_EYES:
+        config = language_config(file, config)
     refuse_changes(file, config)
     rope_theta, rope_scaling = rope_of(file, config)
     n_heads = config["num_attention_heads"]
@@ -125,6 +136,13 @@ class SafetensorsTensor:
     def __call__(self):
         return halves_to_pairs(self.file.get_tensor(self.key), self.heads)
 
+def name_of(key, names):
+    """Our name of a tensor in a file; an unknown one keeps its own."""
+    of_eyes = our_name(key)
+    if of_eyes is not None:
+        return of_eyes
+    return names.get(key.replace("model.text_model.", "model."), key)
+
 def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
     args = checked(folder, hf_args(folder / "config.json"))
@@ -144,8 +162,7 @@ def read_hf(folder):
         for key in shard.keys():
             if key.endswith("rotary_emb.inv_freq") or (key == "lm_head.weight" and args.tied_embeddings):
                 continue  # a stored rotary table, or the tied embedding a second time
-            language_key = key.replace("model.text_model.", "model.") if eyes else key
-            name = names.get(language_key) or (eyes and our_name(key)) or key
+            name = name_of(key, names)
             tensors[name] = SafetensorsTensor(shard, key, heads_of(name, args))
     return Checkpoint(args, tensors, tokenizers_of.from_hf(folder), eyes)
 
@@ -198,9 +215,11 @@ def tokenizer_files(folder):
 def write_hf(model, folder):
     """Write the model as it computes now, merged W' within `using`, as a Hugging Face folder.
 
-    Returns a sentence that says what was written. The folder appears whole or not at all.
+    Raises ValueError for a model with eyes. Returns a sentence that says what was written. The folder appears whole or not at all.
     """
     folder = Path(folder)
+    if model.eyes is not None:
+        raise ValueError("a model cannot be exported with its eyes; leave out --image, or take another model")
     if folder.exists():
         raise ValueError(f"{folder} is there already; export to a new folder")
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:

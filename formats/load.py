@@ -12,7 +12,7 @@ import torch
 
 from formats.checkpoint import understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
-from formats.eyes import give_sight
+from formats.eyes import frame_of, give_sight
 from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
@@ -115,7 +115,7 @@ def load(name, device, dtype=None, progress=iter):
     model.load_state_dict({key: state[key] for key in shapes}, strict=True, assign=True)
     if eyes is not None:
         eyes.load_state_dict({key: state[key] for key in shapes_of_eyes}, strict=True, assign=True)
-        give_sight(model, checkpoint.tokenizer, eyes)
+        give_sight(model, checkpoint.tokenizer, eyes, *frame_of(checkpoint.tokenizer))
     model.name = str(name)
     model.stop_ids = checkpoint.tokenizer.stop_ids
     model.fingerprint = fingerprint.hexdigest()

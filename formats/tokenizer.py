@@ -12,6 +12,7 @@ import base64
 import json
 import unicodedata
 from dataclasses import dataclass
+from itertools import groupby
 
 import tiktoken
 
@@ -153,22 +154,35 @@ class Tokenizer:
         return self.vocabulary.decode([i for i in ids if i not in self.special_ids])
 
     def as_read(self, ids):
-        """Text of the ids with the special tokens in it, as the model reads them."""
-        return self.vocabulary.decode(ids)
+        """Text of the ids with the special tokens in it, as the model reads them; of an image, how many rows
+        it has."""
+        text = ""
+        for is_image, run in groupby(ids, key=self.is_of_image):
+            run = list(run)
+            text += f"[{len(run)} rows of an image]" if is_image else self.vocabulary.decode(run)
+        return text
+
+    def is_of_image(self, i):
+        return self.sight is not None and i >= self.sight.model.args.vocab_size
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.
         A message may have an "image", the path of a file.
 
-        Raises ValueError if there is no template, if it refuses the turns, or if they cannot be encoded.
+        Raises ValueError if there is no template, if it refuses the turns, if they cannot be encoded, or if
+        there is no way to see an image; FileNotFoundError if an image is missing.
         """
         if self.format is None:
             raise ValueError("this model has no chat template; name one with --chat-template FILE")
         images = [message["image"] for message in messages if message.get("image")]
         if images and self.sight is None:
             raise ValueError(f"{images[0]}: this model has no eyes")
+        parts = self.format.parts(messages, prefill)
+        if parts.count((True, IMAGE)) != len(images):
+            raise ValueError(f"the model's chat template writes {parts.count((True, IMAGE))} images where "
+                             f"there are {len(images)}")
         ids, between_images = [], []
-        for part in self.format.parts(messages, prefill):
+        for part in parts:
             if part == (True, IMAGE):
                 ids += self.vocabulary.ids_of(between_images) + self.sight.ids_of(images.pop(0))
                 between_images = []

@@ -3,14 +3,15 @@
     train/questions.json  [["what color is the shape?", "blue", 0], …], the last number naming
     train/images/0.png    and the same for test
 
-`easy_vqa` asks about shapes, and an expert learns from it; `easy_vqa_color`, its harder cousin, asks about
-colours, which that expert never heard of. The last images of `train` are for validation, of eyes and z alike.
+`easy_vqa` asks about shapes, and an expert learns from it; `easy_vqa_color` asks about colours, and that expert
+was never asked. The last images of `train` are for validation, of eyes and z alike.
 
     pip download --no-deps easy-vqa==1.0 && python -m zipfile -e easy_vqa-1.0-py3-none-any.whl .
     python train.py --task easy_vqa --data easy_vqa/data
 """
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from tasks.grading import score_options
@@ -45,6 +46,7 @@ def picture_problem(row, images):
     return Problem(question[0].upper() + question[1:], "Answer:", answer, options_of(answer),
                    image=str(path), template=int(image))
 
+@cache
 def read_part(folder, part):
     """All problems of "train" or "test". Raises FileNotFoundError or ValueError for a file that is missing or
     damaged, naming it."""
@@ -54,7 +56,8 @@ def read_part(folder, part):
                                 f"that --data names ({folder or 'none is named'}); tasks/easy_vqa.py says "
                                 "where to get them")
     try:
-        problems = [picture_problem(row, path.parent / "images") for row in json.loads(path.read_text())]
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        problems = [picture_problem(row, path.parent / "images") for row in rows]
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); a row is {ROW}") from error
     missing = [problem.image for problem in problems if not Path(problem.image).is_file()]

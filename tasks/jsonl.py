@@ -109,6 +109,17 @@ def split_of(name):
         return "train"
     return "val" if tenth < 8 else "test"
 
+def of_images(problems):
+    """Problems about one image stand or fall together: it counts as their template."""
+    number_of = {}
+    numbered = []
+    for problem in problems:
+        if problem.image:
+            template = number_of.setdefault(problem.image, len(number_of))
+            problem = replace(problem, template=template)
+        numbered.append(problem)
+    return numbered
+
 def own_task(path, max_new_tokens):
     """The Task of a user's jsonl file. With too few rows to train on, all are examples, in the split `val`.
 
@@ -130,6 +141,7 @@ def own_task(path, max_new_tokens):
         raise ValueError(f"{path} has no rows; a row is {OWN_ROW}")
     # each question once, about each image
     problems = list({(problem.prompt, problem.image): problem for problem in problems}.values())
+    problems = of_images(problems)
     by_split = {"train": [], "val": [], "test": []}
     for problem in problems:
         by_split[split_of(Path(problem.image).name or problem.prompt)].append(problem)

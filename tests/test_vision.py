@@ -1,7 +1,10 @@
 """pytest tests/test_vision.py: an image becomes the right rows, and everything that reads ids reads them."""
 import json
 import random
+import re
+import shlex
 import struct
+import subprocess
 import zlib
 from dataclasses import replace
 
@@ -10,7 +13,7 @@ import torch
 from conftest import random_z
 from safetensors.torch import load_file, save_file
 from test_formats import tokenizer_json, write_hf_by_hand, write_tokenizer
-from test_scripts import run
+from test_scripts import command, run, run_here
 from torch import nn
 
 import svf
@@ -18,7 +21,7 @@ import train_eyes
 from adapt import AdaptiveModel, second_pass
 from formats.experts import Experts
 from formats.eyes import give_sight, load_eyes, our_name, save_eyes
-from formats.huggingface import hf_args, hf_eyes
+from formats.huggingface import hf_args, hf_eyes, write_hf
 from formats.load import load
 from model import Sampling, Stopping, Transformer, generate, pad
 from rl import Answer, Settings, accumulate_gradient, chat_ids
@@ -28,7 +31,10 @@ from tasks.easy_vqa import COLORS, SHAPES
 from tasks.interface import Problem, Task
 from vision import Eyes, EyesArgs, VisionBlock, pixel_shuffle, read_image
 
-Image = pytest.importorskip("PIL.Image")
+try:
+    from PIL import Image
+except ModuleNotFoundError:
+    Image = None
 
 EYES = EyesArgs(image_size=32, patch_size=4, vision_dim=24, vision_hidden_dim=40, vision_layers=2,
                 vision_heads=3, vision_eps=1e-6, scale_factor=4, dim=48)
@@ -45,6 +51,7 @@ def random_eyes(seed=0):
     return Eyes(EYES)
 
 def write_picture(path, color="red", size=(32, 32)):
+    pytest.importorskip("PIL")
     Image.new("RGB", size, color).save(path)
     return str(path)
 
@@ -211,6 +218,8 @@ def test_a_folder_with_eyes_loads_and_sees(tmp_path, pictures, kind):
     without = tokenizer.chat([{"role": "user", "content": "Hi"}])
     assert without == [s["<|im_start|>"], *b"User: Hi", s["<end_of_utterance>"], *b"\nAssistant:"]
     assert tokenizer.stop_ids == {s["<end_of_utterance>"]}
+    with pytest.raises(ValueError, match="cannot be exported"):
+        write_hf(model, tmp_path / "exported")
     expected = random_eyes()(read_image(pictures[0], 32)[None])[0]
     assert torch.allclose(model.image_features[:n], expected, atol=1e-6)
 
@@ -249,6 +258,30 @@ def test_eyes_that_cannot_be_are_one_sentence(tmp_path, changes, named):
     with pytest.raises(ValueError, match=named):
         load(folder, "cpu")
 
+def test_the_language_part_may_leave_out_what_is_llamas_default(tmp_path):
+    file = tmp_path / "config.json"
+    text = {"hidden_size": 960, "num_attention_heads": 15, "num_key_value_heads": 5, "vocab_size": 49280,
+            "intermediate_size": 2560, "rms_norm_eps": 1e-5, "rope_theta": 100000.0}
+    config = {"architectures": ["SmolVLMForConditionalGeneration"], "text_config": text, "scale_factor": 4,
+              "vision_config": {"hidden_size": 768, "num_attention_heads": 12, "image_size": 512,
+                                "patch_size": 16}}
+    file.write_text(json.dumps(config))
+    assert hf_args(file).n_layers == 32 and hf_eyes(file, 960).vision_layers == 12
+    for changes, named in (({"text_config": text | {"model_type": "gemma"}}, "model_type 'gemma'"),
+                           ({"quantization_config": {"bits": 4}}, "quantization_config")):
+        file.write_text(json.dumps(config | changes))
+        with pytest.raises(ValueError, match=named):
+            hf_args(file)
+
+def test_a_template_that_loses_or_doubles_an_image_is_refused(seeing, pictures):
+    _, tokenizer = seeing
+    message = {"role": "user", "content": "What?", "image": pictures[0]}
+    for template, named in (("{{ messages[0].content }}{{ messages[0].content }}", "2 images where there are 1"),
+                            ("{{ messages[0].content[1:] }}", "0 images where there are 1")):
+        tokenizer.use_template(template)
+        with pytest.raises(ValueError, match=named):
+            tokenizer.chat([message])
+
 def test_no_name_of_the_language_model_is_one_of_the_eyes():
     assert our_name("model.text_model.layers.0.mlp.up_proj.weight") is None
     assert our_name("model.vision_model.post_layernorm.bias") == "tower.post_layernorm.bias"
@@ -256,13 +289,15 @@ def test_no_name_of_the_language_model_is_one_of_the_eyes():
 # -- image files ---------------------------------------------------------------------------------------------
 
 def test_an_image_is_read_as_numbers_from_minus_one_to_one(tmp_path):
+    wide = read_image(write_picture(tmp_path / "wide.jpg", "white", (80, 20)), 16)
+    assert wide.shape == (3, 16, 16) and (wide == 1).all()
     image = Image.new("RGBA", (2, 2), (255, 0, 0, 255))
     image.putpixel((1, 0), (0, 0, 255, 255))  # column 1 of row 0
+    image.putpixel((0, 1), (0, 0, 0, 0))  # nothing there: what is behind it is white
     image.save(tmp_path / "a.png")
     pixels = read_image(tmp_path / "a.png", 2)
     assert pixels[:, 0, 0].tolist() == [1, -1, -1] and pixels[:, 0, 1].tolist() == [-1, -1, 1]
-    assert write_picture(tmp_path / "wide.jpg", "white", (80, 20)) and \
-        read_image(tmp_path / "wide.jpg", 16).shape == (3, 16, 16)
+    assert pixels[:, 1, 0].tolist() == [1, 1, 1]
 
 def bomb():
     """A PNG of 100,000 × 100,000 pixels in a hundred bytes."""
@@ -274,6 +309,7 @@ def bomb():
 
 def test_a_bad_image_is_one_sentence(tmp_path):
     whole = tmp_path / "whole.png"
+    write_picture(whole)
     Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3)).save(whole)
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
     (tmp_path / "text.png").write_text("no image")
@@ -357,7 +393,7 @@ def test_eyes_come_back_and_wrong_files_are_refused(tiny, tmp_path):
         load_eyes(tmp_path / "none", model)
 
 def eyes_flags(tiny_folder, data, out):
-    return ["--model", tiny_folder, "--data", data, "--out", out, "--tower-steps", 100, "--steps", 100,
+    return ["--model", tiny_folder, "--data", data, "--out", out, "--tower-steps", 150, "--steps", 110,
             "--batch", 8, "--vision-dim", 16, "--vision-layers", 1, "--tower-lr", 0.01, "--dtype", "float32"]
 
 def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tiny_folder, tmp_path, capsys,
@@ -366,33 +402,61 @@ def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tin
     one = run("train_eyes.py", *eyes_flags(tiny_folder, data, tmp_path / "one"))
     assert one.returncode == 0, one.stderr
     log = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
-    assert log[0]["lesson"] == "tower" and log[0]["loss"] < 1.0  # ln 3 + ln 8 = 3.2 knows nothing
-    assert log[1]["lesson"] == "projection"
+    assert log[1]["lesson"] == "tower" and log[1]["loss"] < 1.0  # ln 3 + ln 8 = 3.2 knows nothing
+    assert log[2]["lesson"] == "projection"
 
-    def interrupted(lesson, *rest):
-        if lesson.name == "projection":
+    def interrupted(folder, state):
+        save_state(folder, state)
+        if (state["lesson"], state["step"]) == at:
             raise KeyboardInterrupt
-        return learn(lesson, *rest)
 
-    learn = train_eyes.learn
-    monkeypatch.setattr(train_eyes, "learn", interrupted)
+    save_state = train_eyes.save_state
+    monkeypatch.setattr(train_eyes, "save_state", interrupted)
     flags = list(map(str, eyes_flags(tiny_folder, data, tmp_path / "two")))
-    monkeypatch.setattr("sys.argv", ["train_eyes.py", *flags])
-    with pytest.raises(KeyboardInterrupt):
-        train_eyes.main()
+    for more, at in (([], ("tower", 100)), (["--resume"], ("projection", 100))):  # in the midst of a lesson
+        monkeypatch.setattr("sys.argv", ["train_eyes.py", *flags, *more])
+        with pytest.raises(KeyboardInterrupt):
+            train_eyes.main()
     two = run("train_eyes.py", *flags, "--resume")
     assert two.returncode == 0, two.stderr
     ends = [load_file(tmp_path / name / "eyes.safetensors") for name in ("one", "two")]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
-    answered = run("sample.py", "--model", tiny_folder, "--eyes", tmp_path / "two" / "eyes.safetensors",
-                   "--image", data / "test" / "images" / "0.png", "--max-new-tokens", 4, "What is this?")
+    [next_command] = re.findall(r"python (sample.py .*)", two.stdout)
+    answered = run(*shlex.split(next_command), "--max-new-tokens", 4, "--show-prompt")
     assert answered.returncode == 0 and "[1.00 other]" in answered.stdout, answered.stderr
+    assert "[4 rows of an image]What is in the picture?" in answered.stdout
+
+@pytest.mark.parametrize("damage", [
+    lambda path: path.write_bytes(path.read_bytes()[:500]),
+    lambda path: torch.save({"lesson": "tower"}, path),
+    lambda path: torch.save({"lesson": "poetry", "step": 1, "config": {}, "weights": {}, "optimizer": {}},
+                            path)])
+def test_a_damaged_state_of_the_eyes_is_one_sentence(tiny_folder, tmp_path, monkeypatch, capsys, damage):
+    data = write_easy_vqa(tmp_path / "vqa")
+    (tmp_path / "run").mkdir()
+    torch.save({}, tmp_path / "run" / "state.pt")
+    damage(tmp_path / "run" / "state.pt")
+    code, said = run_here(monkeypatch, capsys, "train_eyes.py",
+                          *eyes_flags(tiny_folder, data, tmp_path / "run"), "--resume")
+    assert code == 2 and "is damaged" in said.err and said.err.count("\n") == 1
+
+def test_a_chat_sees_the_images_it_is_shown(tiny_folder, tmp_path, pictures):
+    model, _ = load(tiny_folder, "cpu")
+    save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
+    lines = f"Hi\n/image {pictures[0]}\nWhat is it?\n/image {tmp_path}/none.png\nAnd now?\n/quit\n"
+    chat = subprocess.run(command("sample.py", "--model", tiny_folder, "--eyes",
+                                  tmp_path / "eyes.safetensors", "--max-new-tokens", 4, "--show-prompt"),
+                          input=lines, capture_output=True, text=True, timeout=120)
+    assert chat.returncode == 0, chat.stderr
+    assert chat.stdout.count("[4 rows of an image]") == 2  # the second turn, and what the third remembers
+    assert "none.png does not exist" in chat.stdout
+    wrong = run("sample.py", "--model", tiny_folder, "--image", tmp_path / "none.png", "What?")
+    assert wrong.returncode == 2 and "none.png does not exist" in wrong.stderr
 
 def test_the_projection_learns_through_the_frozen_language_model(seeing, tmp_path):
     model, tokenizer = seeing
     eyes = model.eyes.requires_grad_(True)
-    tokenizer.sight = train_eyes.InOrder(model.args.vocab_size, EYES.n_features())
     teller = train_eyes.Teller(eyes, model, tokenizer)
     torch.manual_seed(0)
     batch = train_eyes.Pictures(torch.randn(4, 3, 32, 32), torch.arange(4) % 3, torch.arange(4))
@@ -408,7 +472,7 @@ def test_the_projection_learns_through_the_frozen_language_model(seeing, tmp_pat
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items() if name in before)
 
 def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, monkeypatch, capsys):
-    """Through train.py and eval.py, on a file of one's own beside its images."""
+    """Through train.py, on a file of one's own beside its images."""
     model, _ = load(tiny_folder, "cpu")
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
     rows = []

@@ -1,7 +1,8 @@
 """Is what is seen better than what is guessed? easy-VQA by kind of question, beside two ways to guess.
 
 Majority: the commonest answer to questions of that kind, as validation has it. Blind: the same model, but
-every image is grey.
+every image is grey (which is no answer's grey: to "what color" a blind model may still say so, rightly once
+in eight).
 
     python tools/pictures.py --data easy_vqa/data --expert out/easy_vqa-0/easy_vqa.safetensors
 """
@@ -14,10 +15,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from adapt import BASE, AdaptiveModel  # noqa: E402
-from common import (DEFAULT_EYES, TEST_SEED, ModelChoice, answer_with_mixtures, append,  # noqa: E402
-                    command_line, hits, machine, mean_and_error, open_eyes, open_model, run_main)
-from formats.experts import Experts, load_expert  # noqa: E402
+from common import (DEFAULT_EYES, MODEL_HELP, TEST_SEED, ModelChoice, answer_with_adapter,  # noqa: E402
+                    append, command_line, hits, load_adapter, machine, mean_and_error, open_eyes, open_model,
+                    run_main)
+from formats.default_model import DEFAULT_MODEL  # noqa: E402
+from formats.experts import metadata_of, open_expert  # noqa: E402
+from model import Sampling  # noqa: E402
+from rl import Learner, reinforce  # noqa: E402
 from tasks.easy_vqa import EASY_VQA, YES_OR_NO, easy_vqa_task  # noqa: E402
 
 def kind_of(problem):
@@ -30,14 +34,25 @@ def commonest_answers(problems):
         golds.setdefault(kind_of(problem), []).append(problem.gold)
     return {kind: Counter(answers).most_common(1)[0][0] for kind, answers in golds.items()}
 
-def grey(problems, folder):
+def about_grey(problems, folder):
     """The same questions about a grey image."""
     from PIL import Image
     path = Path(folder, "grey.png")
     Image.new("RGB", (64, 64), (128, 128, 128)).save(path)
     return [replace(problem, image=str(path)) for problem in problems]
 
-def report_kinds(out, task, row, problems, right, base):
+def rows_of(learner, z, problems):
+    """{row: 1 for each right answer, 0 for each wrong one}."""
+    commonest = commonest_answers(learner.task.problems("val", 10 ** 6, TEST_SEED))
+    rows = {"majority": [int(problem.gold == commonest[kind_of(problem)]) for problem in problems]}
+    with tempfile.TemporaryDirectory() as folder:
+        blind = about_grey(problems, folder)
+        for row, asked, parameters in (("base", problems, {}), ("base, blind", blind, {}),
+                                       ("expert", problems, z), ("expert, blind", blind, z)):
+            rows[row] = hits(answer_with_adapter(learner, parameters, asked, f"{learner.task.name}: {row}"))
+    return rows
+
+def report_kinds(out, task, problems, row, right, base):
     """A line for all questions and for each kind; `right` and `base` hold 1 for a right answer, else 0."""
     for kind in ("all", "what", "yes or no"):
         chosen = [i for i, problem in enumerate(problems) if kind in ("all", kind_of(problem))]
@@ -49,33 +64,36 @@ def report_kinds(out, task, row, problems, right, base):
         append(out, {"task": task, "split": "test", "row": row, "kind": kind, "accuracy": mean, "se": error,
                      "gain": gain, "gain_se": gain_error, "n": len(chosen)})
 
+def open_learner(flags):
+    """(the model with eyes under the adapter of the expert, the expert's parameters)."""
+    with open_expert(flags.expert) as file:
+        metadata = metadata_of(flags.expert, file)
+        z = {name: file.get_tensor(name) for name in file.keys()}
+    options = {key: metadata[key] for key in ("basis", "rank", "alpha") if key in metadata}
+    adapter = load_adapter(metadata["adapter"])
+    model, tokenizer = open_model(ModelChoice(flags.model), adapter=adapter, **options)
+    if metadata["fingerprint"] != model.fingerprint:
+        raise ValueError(f"{flags.expert} was made for {metadata['base']}, not for {model.name}")
+    open_eyes(flags.eyes, model, tokenizer)
+    return Learner(model, tokenizer, adapter, None, Sampling(), None, reinforce), z
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="easy_vqa/data", help="folder of easy-VQA")
-    parser.add_argument("--expert", required=True, help="an expert of easy_vqa")
+    parser.add_argument("--expert", type=Path, required=True, help="an expert of easy_vqa, of any adapter")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument("--eyes", default=DEFAULT_EYES)
     parser.add_argument("--n", type=int, default=1024, help="test questions about each property")
     parser.add_argument("--out", default="out/pictures.jsonl")
     flags = parser.parse_args()
     tasks = [easy_vqa_task(name, flags.data) for name in EASY_VQA]
-    model, tokenizer = open_model(ModelChoice())
-    open_eyes(flags.eyes, model, tokenizer)
-    adaptive = AdaptiveModel(model, tokenizer, Experts())
-    adaptive.experts.add("expert", *load_expert(Path(flags.expert), model))
+    learner, z = open_learner(flags)
     for task in tasks:
         problems = task.problems("test", flags.n, TEST_SEED)
-        commonest = commonest_answers(task.problems("val", 10 ** 6, TEST_SEED))
-        with tempfile.TemporaryDirectory() as folder:
-            blind = grey(problems, folder)
-            answers = {}
-            for row, asked, mixture in (("base", problems, BASE), ("base, blind", blind, BASE),
-                                        ("expert", problems, {"expert": 1.0}),
-                                        ("expert, blind", blind, {"expert": 1.0})):
-                answers[row] = hits(answer_with_mixtures(adaptive, task, asked, [mixture] * len(asked), row))
-        answers["majority"] = [int(problem.gold == commonest[kind_of(problem)]) for problem in problems]
-        for row, right in answers.items():
-            report_kinds(flags.out, task.name, row, problems, right, answers["base"])
-    append(flags.out, {"command": command_line(), "machine": machine(model)})
+        rows = rows_of(replace(learner, task=task), z, problems)
+        for row, right in rows.items():
+            report_kinds(flags.out, task.name, problems, row, right, rows["base"])
+    append(flags.out, {"command": command_line(), "machine": machine(learner.model)})
     print(f"wrote {flags.out}")
 
 if __name__ == "__main__":
