@@ -10,6 +10,8 @@ from formats.tokenizer import Tokenizer
 from model import ModelArgs
 from vision import EyesArgs
 
+LARGEST = 1e6  # no weight of a working model comes near
+
 @dataclass
 class Checkpoint:
     args: ModelArgs

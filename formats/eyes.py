@@ -8,7 +8,7 @@ import json
 import torch
 from safetensors import SafetensorError, safe_open
 
-from formats.checkpoint import understood
+from formats.checkpoint import LARGEST, understood
 from formats.experts import save_whole
 from vision import Eyes, EyesArgs, Sight
 
@@ -104,7 +104,7 @@ def load_eyes(path, model):
     expected = {name: v.shape for name, v in eyes.state_dict().items()}
     if {name: v.shape for name, v in state.items()} != expected:
         raise ValueError(f"{path} holds no eyes: its tensors are not those that its metadata describe")
-    if not all(v.isfinite().all() for v in state.values()):
-        raise ValueError(f"{path} is damaged: a number is not finite")
+    if not all((v.abs() < LARGEST).all() for v in state.values()):  # NaN is not less either
+        raise ValueError(f"{path} is damaged: a number is not finite, or beyond {LARGEST:g}")
     eyes.load_state_dict(state, assign=True)
     return eyes.to(model.tok_embeddings.weight)

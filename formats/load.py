@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from formats.checkpoint import understood
+from formats.checkpoint import LARGEST, understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
 from formats.eyes import frame_of, give_sight
 from formats.gguf_file import read_gguf
@@ -19,8 +19,6 @@ from formats.meta import read_meta
 from model import Transformer
 from tasks.jsonl import refuse_pointer
 from vision import Eyes
-
-LARGEST = 1e6  # no weight of a working model comes near
 
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""

@@ -3,8 +3,8 @@
     python tools/fuzz.py               # 1,000 of them, a minute or two
     python tools/fuzz.py --n 100 --seed 7
 
-Files of a small random model are damaged in one place each: experts, checkpoints in three formats,
-tokenizers, jsonl rows, states of a run, flags. Three outcomes count as faults: a traceback (anything but
+Files of a small random model are damaged in one place each: experts, eyes, checkpoints in three formats,
+tokenizers, jsonl rows, images, states of a run, flags. Three outcomes count as faults: a traceback (anything but
 ValueError and OSError, which the scripts say in one sentence), a hang, and silently wrong: a file that was
 taken although what it gives is no number, or of another type. A flipped bit in the middle of a weight gives
 another valid model; no format here has a checksum that could tell, so such a file counts as taken.
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import traceback
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -29,11 +30,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import train  # noqa: E402
 from common import parse_flags  # noqa: E402
 from conftest import expert_metadata, random_state, random_z, write_meta  # noqa: E402
-from formats.experts import load_expert, save_expert  # noqa: E402
+from formats.experts import load_expert, save_expert, save_whole  # noqa: E402
+from formats.eyes import load_eyes  # noqa: E402
 from formats.load import load  # noqa: E402
 from svf import MODULES, mix, using, wrap  # noqa: E402
 from tasks.jsonl import own_task  # noqa: E402
 from test_formats import write_gguf, write_hf_by_hand  # noqa: E402
+from test_vision import random_eyes, write_smolvlm  # noqa: E402
+from vision import read_image  # noqa: E402
 
 SECONDS = 20  # after which an input counts as a hang
 TOKENS = torch.tensor([[5, 9, 200, 41]])
@@ -92,16 +96,41 @@ def damage_file(rng, path):
 # -- inputs: (rng, originals, folder) -> what is wrong with what was taken, or None -------------------------
 
 def try_checkpoint(rng, originals, folder):
-    source = rng.choice([originals / "meta", originals / "hf", originals / "gguf"])
+    source = rng.choice([originals / name for name in ("meta", "hf", "gguf", "with eyes")])
     copied = Path(shutil.copytree(source, folder / source.name))
     damage_file(rng, rng.choice(sorted(copied.iterdir())))
     model, tokenizer = load(copied / "model.gguf" if source.name == "gguf" else copied, "cpu")
     if not model(TOKENS).isfinite().all():
         return "logits that are no numbers"
+    if model.eyes is not None and not sees_numbers(model.eyes):
+        return "eyes that see no numbers"
     tokenizer.encode("Hello, 12 apples")
     if tokenizer.format is not None:
         tokenizer.chat([{"role": "user", "content": "Hi"}], "So")
     return None
+
+def sees_numbers(eyes):
+    size = eyes.args.image_size
+    return eyes(torch.zeros(1, 3, size, size).to(eyes.projection.weight)).isfinite().all()
+
+def try_eyes(rng, originals, folder):
+    model, _ = load(originals / "meta", "cpu")
+    eyes = random_eyes()
+    path = folder / "eyes.safetensors"
+    how = rng.choice(["bytes", "metadata", "weights"])
+    args = damaged_json(rng, vars(eyes.args)) if how == "metadata" else vars(eyes.args)
+    if how == "weights":
+        eyes.projection.weight.data[0] = rng.choice([float("nan"), float("inf"), 1e38])
+    save_whole(path, eyes.state_dict(), {"fingerprint": model.fingerprint, "args": args})
+    if how == "bytes":
+        path.write_bytes(damaged_bytes(rng, path.read_bytes()))
+    return None if sees_numbers(load_eyes(path, model)) else "eyes that see no numbers"
+
+def try_image(rng, originals, folder):
+    path = folder / "picture"
+    path.write_bytes(damaged_bytes(rng, rng.choice(sorted(originals.glob("picture.*"))).read_bytes()))
+    pixels = read_image(path, 32)
+    return None if pixels.shape == (3, 32, 32) and pixels.abs().max() <= 1 else "no pixels"
 
 def try_expert(rng, originals, folder):
     model, _ = load(originals / "meta", "cpu")
@@ -162,17 +191,31 @@ def try_flags(rng, originals, folder):
     config = parse_flags(train.Config, "")
     return None if abs(getattr(config, field.name)) <= 1e9 else "a number that hangs"
 
-INPUTS = {"checkpoint": try_checkpoint, "expert": try_expert, "rows": try_rows, "state": try_state,
-          "flags": try_flags}
+INPUTS = {"checkpoint": try_checkpoint, "expert": try_expert, "eyes": try_eyes, "rows": try_rows,
+          "state": try_state, "flags": try_flags}
+if find_spec("PIL"):
+    INPUTS["image"] = try_image
 
 def write_originals(folder):
     write_meta(folder / "meta", [random_state()])
     write_hf_by_hand(folder / "hf")
     write_gguf(folder / "gguf")
+    write_smolvlm(folder / "with eyes")
+    if "image" in INPUTS:
+        write_images(folder)
     z = {"layers.0.attention.wq": torch.ones(48)}
     torch.save({"state": {"z": z, "best": z, "step": 3, "best_step": 2, "best_accuracy": 0.5,
                           "optimizer": {"state": {}, "param_groups": []}},
                 "config": {"task": "math"}, "fingerprint": "f", "logged": 100}, folder / "state.pt")
+
+def write_images(folder):
+    """A picture in each format, with EXIF that turns it where there can be some."""
+    from PIL import Image
+    image = Image.frombytes("RGB", (24, 20), random.Random(0).randbytes(24 * 20 * 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by a quarter
+    for kind in ("png", "jpeg", "webp", "gif", "bmp"):
+        image.save(folder / f"picture.{kind}", exif=exif)
 
 def outcome_of(attempt, rng, originals):
     """(outcome, what was said) of one damaged input."""
