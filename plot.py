@@ -98,6 +98,14 @@ def plot_learning(pyplot):
         axes.set_title(task)
     save(figure, RESULTS / "learning.png")
 
+def plot_long(pyplot):
+    """A run four times as long: does it go on learning?"""
+    records = read_log(RESULTS / "math-0-long.jsonl")
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    draw_curve(axes, records, BLUE, "validation (faint: sampled answers)")
+    finish_curves(axes, base_accuracy(records))
+    save(figure, RESULTS / "long.png")
+
 # -- accuracy (paper, table 2) -------------------------------------------------------------------------------
 
 def draw_bars(axes, records, task, rows):
@@ -261,7 +269,7 @@ def plot_overview(pyplot):
     draw_two_passes(right)
     save(figure, RESULTS / "overview.png")
 
-PICTURES = (plot_overview, plot_learning, plot_unseen, plot_dispatch, plot_alpha, plot_spectrum)
+PICTURES = (plot_overview, plot_learning, plot_long, plot_unseen, plot_dispatch, plot_alpha, plot_spectrum)
 
 def main():
     config = parse_flags(Config, __doc__)

@@ -21,6 +21,7 @@ SHAPES = ("circle", "rectangle", "triangle")
 COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 YES_OR_NO = ("yes", "no")
 VALIDATION = 3500  # the first image of `train` that nothing is trained on
+INSTRUCTIONS = ("Answer with one word.", "Reply with only the answer.", "Look at the picture and say one word.")
 ROW = '["what color is the shape?", "blue", 0]'
 
 def words_of(question):
@@ -84,6 +85,6 @@ def easy_vqa_task(name, folder):
     return Task(name=name, description=f"questions about the {about}s in pictures",
                 system="Answer the question about the picture.", prefill="Answer:", max_new_tokens=12,
                 problems=Rows(name, by_split).problems, score=score_options, splits=tuple(by_split),
-                has_images=True)
+                instruction=INSTRUCTIONS[0], instructions=INSTRUCTIONS, has_images=True)
 
 EASY_VQA = ("easy_vqa", "easy_vqa_color")

@@ -109,6 +109,19 @@ def runs_table():
     head = ["run", "split", "base", "expert", "gain", "lenient", "base finished", "minutes", "GB"]
     return table(head, rows)
 
+def dtypes_table():
+    """`math` in both dtypes: the mean of three seeds, and how far apart they are."""
+    rows = []
+    for dtype, ending in (("bfloat16", ""), ("float32", "-float32")):
+        runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"math-?{ending}.jsonl"))]
+        accuracies = [run.row("test", "expert")["accuracy"] for run in runs]
+        lenient = [mean(run.row("test", row)["lenient"] for run in runs) for row in ("base", "expert")]
+        rows.append([dtype, percent(mean(run.row("test", "base")["accuracy"] for run in runs)),
+                     ", ".join(map(percent, accuracies)), gained(*mean_gain(runs)),
+                     " → ".join(map(percent, lenient)), percent(max(accuracies) - min(accuracies))])
+    head = ["dtype", "base", "expert, seeds 0 to 2", "gain, mean of the seeds", "lenient", "seeds apart"]
+    return table(head, rows)
+
 # -- compare.py ----------------------------------------------------------------------------------------------
 
 def of_seeds(records, key):
@@ -206,6 +219,18 @@ def bench_table():
         rows.append([record["what"], f"{record['seconds']:.2f}", f"{record['peak_bytes'] / 1e9:.2f}", share])
     return table(["", "seconds", "peak GB", "of the limit, %"], rows)
 
+def pictures_table():
+    """easy-VQA by kind of question; the gain is over the base model that sees."""
+    rows = []
+    for record in read("pictures"):
+        if "kind" not in record:
+            continue
+        gain = gained(record["gain"], record["gain_se"])
+        rows.append([record["task"], record["kind"], record["row"],
+                     with_error(record["accuracy"], record["se"]), gain, str(record["n"])])
+    rows.sort(key=lambda row: (row[0], ("all", "what", "yes or no").index(row[1])))
+    return table(["task", "questions", "answered by", "right, %", "gain", "n"], rows)
+
 def own_table():
     rows = []
     for log in sorted(RESULTS.glob("own-*.jsonl")):
@@ -214,9 +239,9 @@ def own_table():
                      run.gain("test"), str(run.row("test", "base")["n"]), run.minutes()])
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
-TABLES = {"headline": headline_table, "runs": runs_table, "dispatch": dispatch_table,
+TABLES = {"headline": headline_table, "runs": runs_table, "dtypes": dtypes_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
-          "own": own_table, "compare": compare_table, "compare-rates": compare_rates_table}
+          "own": own_table, "pictures": pictures_table, "compare": compare_table, "compare-rates": compare_rates_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
