@@ -21,7 +21,6 @@ SHAPES = ("circle", "rectangle", "triangle")
 COLORS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 YES_OR_NO = ("yes", "no")
 VALIDATION = 3500  # the first image of `train` that nothing is trained on
-INSTRUCTIONS = ("Answer with one word.", "Reply with only the answer.", "Look at the picture and say one word.")
 ROW = '["what color is the shape?", "blue", 0]'
 
 def words_of(question):
@@ -40,12 +39,19 @@ def options_of(answer):
             return options
     raise ValueError(f"the answer {answer!r} is none of easy-VQA's")
 
+def instruction_for(options):
+    """The line with which the base model is right most often on validation, of four for each kind."""
+    if options == YES_OR_NO:
+        return "Say only yes or no."
+    return f"Choose from {', '.join(options)}."
+
 def picture_problem(row, images):
     """Problems of one image stand or fall together: the image counts as their template."""
     question, answer, image = row
     path = images / f"{int(image)}.png"
-    return Problem(question[0].upper() + question[1:], "Answer:", answer, options_of(answer),
-                   image=str(path), template=int(image))
+    options = options_of(answer)
+    return Problem(question[0].upper() + question[1:], "Answer:", answer, options,
+                   instruction=instruction_for(options), image=str(path), template=int(image))
 
 @cache
 def read_part(folder, part):
@@ -85,6 +91,6 @@ def easy_vqa_task(name, folder):
     return Task(name=name, description=f"questions about the {about}s in pictures",
                 system="Answer the question about the picture.", prefill="Answer:", max_new_tokens=12,
                 problems=Rows(name, by_split).problems, score=score_options, splits=tuple(by_split),
-                instruction=INSTRUCTIONS[0], instructions=INSTRUCTIONS, has_images=True)
+                has_images=True)
 
 EASY_VQA = ("easy_vqa", "easy_vqa_color")
