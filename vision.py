@@ -10,7 +10,8 @@ vocabulary, whose rows model.image_features holds, so a prompt with images is a 
 batches, shared prefixes, the gradient and rows with a z each need nothing new. An expert changes the language
 model's weights and never the eyes.
 
-Left out: cutting a large image into tiles, video. An image is squeezed into one square.
+Left out: cutting a large image into tiles, video. An image is squeezed into one square, in one step, where
+transformers first brings its longer side to a size that the checkpoint names.
 
     python sample.py --model SmolVLM-256M-Instruct --image photo.jpg "What is in the picture?"
 """

@@ -32,6 +32,8 @@ from model import Sampling, Stopping, generate, pad  # noqa: E402
 from rl import Settings, accumulate_gradient, answer_logprobs, chat_ids, leave_one_out, rollout  # noqa: E402
 from svf import MODULES, mix, start, using, wrap  # noqa: E402
 from tasks import get_task  # noqa: E402
+from test_vision import SMOLVLM_TEMPLATE, SPECIALS, write_smolvlm  # noqa: E402
+from vision import read_image  # noqa: E402
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -141,6 +143,38 @@ def compare_eyes(folder):
             different += continued[0, len(row):].tolist() != written[i]
         report(f"random {name}: max |Δlogit|, batch of 3, one without image", largest, 1e-4)
         report(f"random {name}: greedy answers that differ, of 3", different, 0)
+
+def compare_processor(folder):
+    """A prompt with an image, and its pixels, as transformers' processor prepares them; needs pillow."""
+    from PIL import Image
+    from transformers import Idefics3ImageProcessorPil, Idefics3Processor, PreTrainedTokenizerFast
+    write_smolvlm(folder / "small")
+    _, tokenizer = load(folder / "small", "cpu")
+    image = Image.effect_noise((50, 40), 80).convert("RGB")
+    image.save(folder / "noise.png")
+    written = json.loads((folder / "small" / "tokenizer.json").read_text())
+    written["pre_tokenizer"]["trim_offsets"] = True  # what the package wants and we do not read
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    written["added_tokens"] = [token | plain for token in written["added_tokens"]]
+    (folder / "tokenizer.json").write_text(json.dumps(written | {"version": "1.0"}))
+    hf = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token=SPECIALS[0],
+                                 additional_special_tokens=SPECIALS)
+    # the image's longer side is what it is resized to first, so that both resize once
+    pixels = Idefics3ImageProcessorPil(do_image_splitting=False, size={"longest_edge": 50},
+                                       max_image_size={"longest_edge": 32}, image_mean=[0.5] * 3,
+                                       image_std=[0.5] * 3)
+    n = tokenizer.sight.eyes.args.n_features()
+    processor = Idefics3Processor(pixels, hf, image_seq_len=n, chat_template=SMOLVLM_TEMPLATE)
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
+    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    theirs = processor(text=text, images=[image], return_tensors="pt")
+    ours = tokenizer.chat([{"role": "user", "content": "What is this?", "image": folder / "noise.png"}])
+    image_id = tokenizer.specials["<image>"]
+    ours = [image_id if tokenizer.is_of_image(i) else i for i in ours]
+    differs = ours != theirs["input_ids"][0].tolist()
+    report("a prompt with an image: ids differ from the processor's", int(differs), 0)
+    difference = (read_image(folder / "noise.png", 32) - theirs["pixel_values"][0, 0]).abs().max().item()
+    report("its pixels: max |Δ|", difference, 1e-2)
 
 def write_small_tokenizer(folder, specials):
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -398,6 +432,7 @@ if __name__ == "__main__":
         else:
             compare_random_models(Path(name))
             compare_eyes(Path(name))
+            compare_processor(Path(name))
             compare_default_model(Path(name))
             compare_chat_formats(Path(name))
             if flags.texts:
