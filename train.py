@@ -41,7 +41,6 @@ from tasks import get_task, sandbox
 from tasks.dispatch import N_EXAMPLES, dispatch_task
 
 EVAL_EVERY = 8  # steps between validations
-PATIENCE = 3  # validations without a better one before training stops
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
          "kl": "kl {:.4f}", "grad_norm": "grad {:6.2f}", "z_change": "change {:.4f}",
          "seconds": "{:5.1f} s", "val_accuracy": "validation {:6.1%}", "warning": "{}"}  # in a step's line
@@ -74,6 +73,7 @@ class Config:
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
+    patience: int = flag(3, f"validations, one every {EVAL_EVERY} steps, without a better one before it stops")
     n_val: int = flag(256, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
     seed: int = flag(0, "of everything random")
@@ -265,7 +265,7 @@ def make_learner(config, task, gradient):
               f"{sandbox.fence()} (tasks/sandbox.py)")
     settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group or task.group,
                         micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
-                        eval_every=EVAL_EVERY, patience=PATIENCE)
+                        eval_every=EVAL_EVERY, patience=config.patience)
     return Learner(model, tokenizer, adapter, task, sampling, settings, gradient, shares_of(config))
 
 def greedy_answers(learner, z, problems, desc):

@@ -219,17 +219,26 @@ def bench_table():
         rows.append([record["what"], f"{record['seconds']:.2f}", f"{record['peak_bytes'] / 1e9:.2f}", share])
     return table(["", "seconds", "peak GB", "of the limit, %"], rows)
 
+PICTURE_ROWS = {"majority": ("pictures", "majority"), "base, blind": ("pictures", "base, blind"),
+                "base": ("pictures", "base"), "expert, blind": ("pictures", "expert, blind"),
+                "expert": ("pictures", "expert"), "LoRA of rank 1": ("pictures-lora", "expert"),
+                "expert by SFT": ("pictures-sft", "expert")}  # label: (log, its row)
+
 def pictures_table():
-    """easy-VQA by kind of question; the gain is over the base model that sees."""
+    """easy-VQA by property and kind of question, with the gain over the base model that sees."""
+    kinds = [(task, kind) for task in ("easy_vqa", "easy_vqa_color") for kind in ("what", "yes or no")]
     rows = []
-    for record in read("pictures"):
-        if "kind" not in record:
-            continue
-        gain = gained(record["gain"], record["gain_se"])
-        rows.append([record["task"], record["kind"], record["row"],
-                     with_error(record["accuracy"], record["se"]), gain, str(record["n"])])
-    rows.sort(key=lambda row: (row[0], ("all", "what", "yes or no").index(row[1])))
-    return table(["task", "questions", "answered by", "right, %", "gain", "n"], rows)
+    for label, (log, row) in PICTURE_ROWS.items():
+        cells = []
+        for task, kind in kinds:
+            [record] = plot.rows_of(read(log), task=task, kind=kind, row=row)
+            cell = with_error(record["accuracy"], record["se"])
+            if label not in ("majority", "base"):
+                cell += f" ({gained(record['gain'], record['gain_se'])})"
+            cells.append(cell)
+        rows.append([label, *cells])
+    head = ["answered by", "shape: what", "shape: yes or no", "color: what", "color: yes or no"]
+    return table(head, rows)
 
 def own_table():
     rows = []
