@@ -89,6 +89,20 @@ def test_the_shuffle_puts_neighbours_of_the_square_side_by_side():
     x = torch.arange(side * side).float().view(1, -1, 1)  # patch (row, column) is the number 4 · row + column
     assert pixel_shuffle(x, s)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
 
+def test_the_tower_is_patches_and_positions_through_the_blocks_and_a_norm():
+    tower, pixels = random_eyes().tower, torch.randn(2, 3, 32, 32)
+    conv = tower.patch_embedding
+    for norm in (tower.post_layernorm, tower.layers[0].layer_norm1):  # else ones and zeros
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    patches = nn.functional.unfold(pixels, 4, stride=4).transpose(1, 2)  # (2, 64, 3 · 4 · 4)
+    x = patches @ conv.weight.flatten(1).T + conv.bias + tower.position_embedding.weight
+    for block in tower.layers:
+        x = block(x)
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+    expected = x * tower.post_layernorm.weight + tower.post_layernorm.bias
+    assert torch.allclose(tower(pixels), expected, atol=1e-4)
+
 def test_the_tower_reads_patches_row_by_row():
     """A tower without blocks: one bright patch changes the feature of its own place and no other."""
     args = replace(EYES, vision_layers=1)
@@ -134,8 +148,7 @@ def test_the_table_of_images_grows_and_keeps_what_is_in_it(seeing, tmp_path):
     files = [write_picture(tmp_path / f"{i}.png", (i, 0, 255 - i)) for i in range(70)]
     ids = [tokenizer.sight.ids_of(file) for file in files]
     for file, places in list(zip(files, ids))[::23]:
-        rows = model.image_features[torch.tensor(places) - model.args.vocab_size]
-        assert torch.equal(rows, tokenizer.sight.look(file))
+        assert torch.equal(model.embed(torch.tensor([places]))[0], tokenizer.sight.look(file))
 
 def test_the_gradient_for_z_of_answers_about_images_is_that_of_autograd(seeing, pictures):
     model, tokenizer = seeing
@@ -299,11 +312,11 @@ def test_an_image_is_read_as_numbers_from_minus_one_to_one(tmp_path):
     assert pixels[:, 0, 0].tolist() == [1, -1, -1] and pixels[:, 0, 1].tolist() == [-1, -1, 1]
     assert pixels[:, 1, 0].tolist() == [1, 1, 1]
 
-def bomb():
-    """A PNG of 100,000 × 100,000 pixels in a hundred bytes."""
+def bomb(side):
+    """A PNG of side × side pixels in a hundred bytes."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
             + chunk(b"IEND", b""))
 
@@ -314,7 +327,10 @@ def test_a_bad_image_is_one_sentence(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "bomb.png").write_bytes(bomb())
+    (tmp_path / "bomb.png").write_bytes(bomb(100_000))
+    (tmp_path / "large.png").write_bytes(bomb(11_000))  # of which Pillow would only warn
+    with pytest.raises(ValueError, match="the most are 100000000"):
+        read_image(tmp_path / "large.png", 32)
     for name in ("cut.png", "text.png", "empty.png", "bomb.png", "."):
         with pytest.raises(ValueError, match="cannot be read"):
             read_image(tmp_path / name, 32)
@@ -470,6 +486,21 @@ def test_the_projection_learns_through_the_frozen_language_model(seeing, tmp_pat
         optimizer.step()
     assert losses[-1] < losses[0] - 0.5
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items() if name in before)
+
+def test_questions_about_one_image_share_its_split_and_count_as_one_template(tmp_path):
+    rows = []
+    for i in range(60):
+        write_picture(tmp_path / f"{i}.png")
+        rows += [json.dumps({"question": f"{question} {i}?", "answer": "a", "image": f"{i}.png"})
+                 for question in ("What", "Where", "Which")]
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    task = get_task(str(tmp_path / "own.jsonl"))
+    images = {}
+    for split in task.splits:
+        problems = task.problems(split, 999, 0)
+        images[split] = {problem.image for problem in problems}
+        assert len(problems) == 3 * len(images[split]) == 3 * len({problem.template for problem in problems})
+    assert sum(map(len, images.values())) == 60 and len(set().union(*images.values())) == 60
 
 def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, monkeypatch, capsys):
     """Through train.py, on a file of one's own beside its images."""
