@@ -124,9 +124,10 @@ def print_plan(config):
                          "features cannot be cut into as many parts")
     b = 4 if config.dtype == "float32" else 2
     weights = weights_of(args, config.layers)
-    r = [min(shape) for _, shape in weights.adapted]
-    print(f"{config.plan}: {weights.total / 1e9:.2f} B parameters, {len(r)} linears, {sum(r):,} z's, "
-          f"{sum(n * n for n in r) / 1e9:.2f} G basis values")
+    z = sum(min(shape) for _, shape in weights.adapted)
+    bases = sum(basis_numbers(name, shape, config.gpus) for name, shape in weights.adapted)
+    print(f"{config.plan}: {weights.total / 1e9:.2f} B parameters, {len(weights.adapted)} linears, {z:,} z's, "
+          f"{bases / 1e9:.2f} G basis values")
     where = f", on each of {config.gpus} GPUs that hold one model" if config.gpus > 1 else ""
     print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
           f"tokens, {config.micro_batch} rows at a time, {b} bytes a number{where}:")

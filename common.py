@@ -8,11 +8,13 @@ import importlib
 import json
 import math
 import os
+import pickle
 import platform
 import re
 import shlex
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -146,8 +148,19 @@ def check_resume(folder, is_begun, resume):
 def check_same_flags(folder, begun_with, config):
     """Raises ValueError for a flag that is not what the run in the folder began with."""
     for key, value in asdict(config).items():
-        if key != "resume" and begun_with.get(key) != value:
-            raise ValueError(f"{folder} began with {key} = {begun_with.get(key)!r}; keep the flags")
+        if key not in begun_with:
+            raise ValueError(f"{folder} was begun by a version without --{key}; begin again in another --out")
+        if key != "resume" and begun_with[key] != value:
+            raise ValueError(f"{folder} began with {key} = {begun_with[key]!r}; keep the flags")
+
+@contextmanager
+def whole_state(path):
+    """Raises ValueError where reading a run's state in this block finds it damaged, or something else."""
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
+            pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
 
 def save_state(folder, state):
     """What --resume goes on from: written beside, then renamed."""

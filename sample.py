@@ -257,6 +257,7 @@ class Chat:
             print("[the base model answers, too]" if self.config.compare else "[no comparison]")
         elif word == "/reset":
             self.history = []
+            self.image = ""
             print("[forgotten]")
         elif word == "/image":
             open_eyes(self.config.eyes, self.adaptive.model, self.adaptive.tokenizer)

@@ -11,7 +11,6 @@ the validations, and compare it with the base model on `heldout` problems (of th
 """
 import json
 import os
-import pickle
 import shlex
 import time
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,7 @@ from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP,
                     TEST_SEED, answer_with_adapter, append, bar, beside_the_scripts, check_resume,
                     check_same_flags, command_line, flag, gains, kept_or_answered, load_adapter, machine,
                     mean_and_error, open_eyes, open_model, parse_flags, peak_memory, pick_device, report,
-                    run_main, save_state, show, templates_of)
+                    run_main, save_state, show, templates_of, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
@@ -188,7 +187,7 @@ def open_run(config):
 
 def read_state(path, device):
     """What `save_step` wrote. Raises ValueError for a file that is damaged, or something else."""
-    try:
+    with whole_state(path):
         saved = torch.load(path, weights_only=True, map_location=device)
         state = saved["state"]
         numbers = [*state["z"].values(), *state["best"].values()]
@@ -196,11 +195,8 @@ def read_state(path, device):
                     and saved["logged"] >= 0 and numbers != [] and isinstance(saved["fingerprint"], str)
                     and isinstance(saved["config"], dict)
                     and all(values.isfinite().all() for values in numbers))
-    except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
-            pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
-    if not is_whole:
-        raise ValueError(f"{path} is damaged: its numbers make no sense; begin again in another --out")
+        if not is_whole:
+            raise ValueError("its numbers make no sense")
     return saved
 
 # -- what learns, and what from ------------------------------------------------------------------------------
@@ -345,7 +341,10 @@ def say_what_is_next(run, expert, example):
     config = run.config
     file, experts = shlex.quote(str(expert)), shlex.quote(config.experts)
     # dispatch's is a long question
-    request = shlex.quote(example.prompt.splitlines()[-1].removeprefix("Request: "))
+    request = example.prompt.splitlines()[-1].removeprefix("Request: ")
+    if example.instruction:  # that of a problem; the task's own stands in the expert's metadata
+        request += f" {example.instruction}"
+    request = shlex.quote(request)
     on_model = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
     if config.chat_template:
         on_model += f" --chat-template {shlex.quote(config.chat_template)}"

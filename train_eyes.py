@@ -11,7 +11,6 @@ from VALIDATION on (tasks/easy_vqa.py) train nothing; they say how far it is.
     python train_eyes.py --data easy_vqa/data --resume     # after Ctrl-C
 """
 import math
-import pickle
 import random
 import shlex
 import time
@@ -26,7 +25,7 @@ from tqdm import tqdm
 import parallel
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
                     check_same_flags, command_line, flag, machine, parse_flags, pick_device, run_main,
-                    save_state)
+                    save_state, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.eyes import checked_eyes, give_sight, save_eyes
 from formats.load import load
@@ -119,7 +118,8 @@ class Namer(nn.Module):
         named = self.names(self.tower(pixels).mean(dim=1))
         return named.split((len(SHAPES), len(COLORS)), dim=1)
 
-    def loss(self, pictures, rng):
+    def loss(self, pictures, _):
+        """Cross-entropy of shape plus that of colour; nothing in it is random."""
         shapes, colors = self(pictures.pixels)
         return F.cross_entropy(shapes, pictures.shapes) + F.cross_entropy(colors, pictures.colors)
 
@@ -148,6 +148,7 @@ class Teller:
         self.tokenizer.sight.place_of = {str(number): number for number in range(len(pictures))}
 
     def asked(self, number, request):
+        """Ids of a request about the picture of that number in the batch."""
         return self.tokenizer.chat([{"role": "user", "content": request, "image": str(number)}])
 
     def loss(self, pictures, rng):
@@ -191,28 +192,34 @@ class Lesson:
         return self.lr * min(1, step / 50) * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def share_right(self, pictures):
+        """Share of the pictures that the pupil names rightly, shape and colour."""
         counts = [self.pupil.count_right(pictures.some(slice(first, first + AT_ONCE)))
                   for first in range(0, len(pictures), AT_ONCE)]
         return sum(counts) / len(pictures)
 
-def read_state(path, lessons):
-    """What `learn` saved. Raises ValueError for a file that is damaged, or something else."""
-    try:
+def read_state(path, config, model, lessons):
+    """What `learn` saved. Raises ValueError for a file that is damaged or something else, for other flags than
+    the run began with, and for another model."""
+    with whole_state(path):
         state = torch.load(path, weights_only=True, map_location="cpu")
+        if not isinstance(state["config"], dict) or not isinstance(state["fingerprint"], str):
+            raise ValueError("it is no state of train_eyes.py")
+    check_same_flags(path.parent, state["config"], config)
+    if state["fingerprint"] != model.fingerprint:
+        raise ValueError(f"{path.parent} was begun with another model than {config.model} is now")
+    with whole_state(path):
         lesson = lessons[state["lesson"]]
-        is_whole = (isinstance(state["config"], dict) and 0 < state["step"] <= lesson.steps
+        is_whole = (0 < state["step"] <= lesson.steps and "param_groups" in state["optimizer"]
                     and state["weights"].keys() == lesson.weights.state_dict().keys()
-                    and "param_groups" in state["optimizer"]
                     and all(v.isfinite().all() for v in state["weights"].values()))
-    except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
-            pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
-    if not is_whole:
-        raise ValueError(f"{path} is damaged: its numbers make no sense; begin again in another --out")
+        if not is_whole:
+            raise ValueError("its numbers make no sense")
     return state
 
-def learn(lesson, train, val, config, state):
-    """All steps of a lesson, from where `state` is; a line and a saved state every hundred."""
+def learn(lesson, pictures, config, fingerprint, state):
+    """All steps of a lesson, from where `state` is; a line and a saved state every hundred. The pictures are
+    those to train on and those to validate with; the fingerprint is the language model's."""
+    train, val = pictures
     out = Path(config.out)
     optimizer = torch.optim.AdamW(lesson.learned, weight_decay=0.01)
     first = 1
@@ -238,7 +245,8 @@ def learn(lesson, train, val, config, state):
                        f"color of {100 * right:5.1f} % of {len(val)} other images | "
                        f"{time.time() - started:.0f} s")
             save_state(out, {"lesson": lesson.name, "step": step, "weights": lesson.weights.state_dict(),
-                             "optimizer": optimizer.state_dict(), "config": asdict(config)})
+                             "optimizer": optimizer.state_dict(), "config": asdict(config),
+                             "fingerprint": fingerprint})
 
 # -- the steps of main ---------------------------------------------------------------------------------------
 
@@ -289,8 +297,7 @@ def main():
     lessons = lessons_of(config, eyes, model, tokenizer)
     state = {}
     if config.resume:
-        state = read_state(out / "state.pt", lessons)
-        check_same_flags(out, state["config"], config)
+        state = read_state(out / "state.pt", config, model, lessons)
     train = pictures_of([problem for problem in problems if problem.template < VALIDATION], SIZE)
     val = pictures_of([problem for problem in problems if problem.template >= VALIDATION], SIZE)
     train, val = train.to(eyes.projection.weight.device), val.to(eyes.projection.weight.device)
@@ -299,9 +306,9 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
 
     if state.get("lesson") != "projection":
-        learn(lessons["tower"], train, val, config, state)
+        learn(lessons["tower"], (train, val), config, model.fingerprint, state)
     eyes.tower.requires_grad_(False)
-    learn(lessons["projection"], train, val, config, state)
+    learn(lessons["projection"], (train, val), config, model.fingerprint, state)
 
     path = out / "eyes.safetensors"
     save_eyes(path, eyes, model.fingerprint, command=command_line())

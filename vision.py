@@ -138,6 +138,8 @@ def read_image(path, size):
             with Image.open(path, formats=IMAGE_FORMATS) as file:
                 if file.width * file.height > MOST_PIXELS:
                     raise ValueError(f"it has {file.width} × {file.height} pixels; the most are {MOST_PIXELS}")
+                if file.mode.startswith("I"):
+                    raise ValueError(f"its numbers have more than 8 bits (mode {file.mode}); save it with 8")
                 image = ImageOps.exif_transpose(file).convert("RGBA")
     except FileNotFoundError:
         raise FileNotFoundError(f"the image {path} does not exist") from None
@@ -150,7 +152,7 @@ def read_image(path, size):
     return pixels / 127.5 - 1
 
 class Sight:
-    """Image files as ids: those of an image's rows in model.image_features, between what frames an image.
+    """Turns an image file into ids: one per row of the image, between the tokens that frame an image.
 
     All images that were looked at are remembered: 74 KB each for SmolVLM in bfloat16.
     """

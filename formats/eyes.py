@@ -17,7 +17,7 @@ WITH_EYES = ("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneratio
 VISION_DEFAULTS = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12,
                    "num_attention_heads": 16, "num_channels": 3, "image_size": 224, "patch_size": 32,
                    "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
-# an image stands behind both and before the first once more
+# AROUND stands before and behind an image, WHOLE_IMAGE between the first and the rows
 AROUND, WHOLE_IMAGE = "<fake_token_around_image>", "<global-img>"
 # how their names begin, and how ours do; of the three that fit, the first counts
 OUR_NAMES = {"model.vision_model.embeddings.": "tower.", "model.vision_model.encoder.": "tower.",
@@ -64,9 +64,9 @@ def our_name(key):
 def frame_of(tokenizer):
     """(ids before an image, ids behind it) as Idefics3 and SmolVLM frame one. Raises ValueError for a
     vocabulary that does not know how."""
-    if AROUND not in tokenizer.specials | tokenizer.vocabulary.added:
-        raise ValueError(f"the tokenizer of this model with eyes has no token {AROUND}")
     known = tokenizer.specials | tokenizer.vocabulary.added
+    if AROUND not in known:
+        raise ValueError(f"the tokenizer of this model with eyes has no token {AROUND}")
     whole = [known[WHOLE_IMAGE]] if WHOLE_IMAGE in known else tokenizer.encode(WHOLE_IMAGE)
     return [known[AROUND], *whole], [known[AROUND]]
 

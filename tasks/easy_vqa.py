@@ -65,7 +65,7 @@ def read_part(folder, part):
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         problems = [picture_problem(row, path.parent / "images") for row in rows]
-    except (ValueError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error!r}); a row is {ROW}") from error
     missing = [problem.image for problem in problems if not Path(problem.image).is_file()]
     if missing:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import random_z
+from conftest import expert_metadata, random_z
 from safetensors.torch import load_file, save_file
 from test_formats import tokenizer_json, write_hf_by_hand, write_tokenizer
 from test_scripts import command, run, run_here
@@ -19,13 +19,13 @@ from torch import nn
 import svf
 import train_eyes
 from adapt import AdaptiveModel, second_pass
-from formats.experts import Experts
+from formats.experts import Experts, save_expert
 from formats.eyes import give_sight, load_eyes, our_name, save_eyes
 from formats.huggingface import hf_args, hf_eyes, write_hf
 from formats.load import load
 from model import Sampling, Stopping, Transformer, generate, pad
 from rl import Answer, Settings, accumulate_gradient, chat_ids
-from svf import using, wrapped
+from svf import MODULES, start, using, wrap, wrapped
 from tasks import get_task
 from tasks.easy_vqa import COLORS, SHAPES
 from tasks.interface import Problem, Task
@@ -446,8 +446,7 @@ def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tin
 @pytest.mark.parametrize("damage", [
     lambda path: path.write_bytes(path.read_bytes()[:500]),
     lambda path: torch.save({"lesson": "tower"}, path),
-    lambda path: torch.save({"lesson": "poetry", "step": 1, "config": {}, "weights": {}, "optimizer": {}},
-                            path)])
+    lambda path: torch.save({"lesson": "tower", "config": {}, "fingerprint": 7}, path)])
 def test_a_damaged_state_of_the_eyes_is_one_sentence(tiny_folder, tmp_path, monkeypatch, capsys, damage):
     data = write_easy_vqa(tmp_path / "vqa")
     (tmp_path / "run").mkdir()
@@ -456,6 +455,46 @@ def test_a_damaged_state_of_the_eyes_is_one_sentence(tiny_folder, tmp_path, monk
     code, said = run_here(monkeypatch, capsys, "train_eyes.py",
                           *eyes_flags(tiny_folder, data, tmp_path / "run"), "--resume")
     assert code == 2 and "is damaged" in said.err and said.err.count("\n") == 1
+
+def test_other_flags_or_another_model_do_not_resume_the_eyes(tiny_folder, tmp_path, monkeypatch, capsys):
+    data = write_easy_vqa(tmp_path / "vqa")
+    flags = [*eyes_flags(tiny_folder, data, tmp_path / "run"), "--steps", 1, "--tower-steps", 1]
+    done = run("train_eyes.py", *flags)
+    assert done.returncode == 0, done.stderr
+    for more, named in ((["--tower-steps", 2], "began with tower_steps = 1"),
+                        (["--vision-layers", 2], "began with vision_layers = 1")):
+        code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, *more, "--resume")
+        assert code == 2 and named in said.err
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    torch.save(state | {"fingerprint": "another"}, tmp_path / "run" / "state.pt")
+    code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, "--resume")
+    assert code == 2 and "begun with another model" in said.err
+
+def test_the_table_of_pictures_counts_kinds_and_ways_to_guess(tiny_folder, tmp_path):
+    """On a data set whose commonest answers are known, with an expert that changes nothing."""
+    data = write_easy_vqa(tmp_path / "vqa")
+    model, _ = load(tiny_folder, "cpu")
+    wrap(model, MODULES["all"])
+    save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
+    save_expert(tmp_path / "expert.safetensors", start(model), expert_metadata(model))
+    done = run("tools/pictures.py", "--data", data, "--model", tiny_folder, "--eyes",
+               tmp_path / "eyes.safetensors", "--expert", tmp_path / "expert.safetensors", "--out",
+               tmp_path / "log.jsonl")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+
+    def accuracy(row, task, kind):
+        [record] = [r for r in records if (r.get("row"), r.get("task"), r.get("kind")) == (row, task, kind)]
+        return record["accuracy"], record["n"]
+    # validation has images 3500 to 3511, its commonest shape, by i % 8 % 3, the first; test has 0 to 11
+    of_shape = [i % 8 % 3 for i in range(3500, 3512)]
+    commonest = max(range(3), key=of_shape.count)
+    share = [i % 8 % 3 for i in range(12)].count(commonest) / 12
+    assert accuracy("majority", "easy_vqa", "what") == (share, 24)
+    assert accuracy("majority", "easy_vqa", "yes or no") == (1.0, 12)  # all are "no"
+    assert accuracy("majority", "easy_vqa_color", "yes or no") == (1.0, 12)  # all are "yes"
+    for kind in ("all", "what", "yes or no"):
+        assert accuracy("expert", "easy_vqa", kind) == accuracy("base", "easy_vqa", kind)
 
 def test_a_chat_sees_the_images_it_is_shown(tiny_folder, tmp_path, pictures):
     model, _ = load(tiny_folder, "cpu")

@@ -2,11 +2,11 @@
 
 An expert of SVF can be learned on it, which is how the two go together:
 
-    python train.py --task math --adapter lora --rank 16 --lr 1e-3
+    python train.py --model FOLDER --task math --adapter lora --rank 16 --lr 1e-3
     python tools/merge_lora.py out/math-0/math.safetensors merged
-    python train.py --task code --model merged --out out/code-on-merged
+    python train.py --model merged --task code --out out/code-on-merged
 
-A folder lacks a tokenizer where the base came without Hugging Face's; copy one there.
+A folder merged from a base in another format than Hugging Face's lacks a tokenizer; copy one there.
 """
 import argparse
 import sys
@@ -35,6 +35,9 @@ def merge(expert, folder):
         raise ValueError(f"{expert} was made for {metadata['base']}, which is another model now")
     names = {name.rpartition(".")[0] for name in parameters}
     lora.wrap(model, names, rank=metadata["rank"], alpha=metadata["alpha"])
+    shapes = {name: v.shape for name, v in lora.start(model).items()}
+    if {name: v.shape for name, v in parameters.items()} != shapes:
+        raise ValueError(f"{expert} is damaged: its tensors are not those of LoRA of rank {metadata['rank']}")
     with lora.using(model, parameters):
         return write_hf(model, folder)
 

@@ -1,8 +1,7 @@
 """Is what is seen better than what is guessed? easy-VQA by kind of question, beside two ways to guess.
 
 Majority: the commonest answer to questions of that kind, as validation has it. Blind: the same model, but
-every image is grey (which is no answer's grey: to "what color" a blind model may still say so, rightly once
-in eight).
+every image is grey. A blind model may still answer "gray", and is then right on one colour question in eight.
 
     python tools/pictures.py --data easy_vqa/data --expert out/easy_vqa-0/easy_vqa.safetensors
 """
