@@ -89,8 +89,8 @@ def kept_bytes(args, b, on_cpu):
     return b * (linears + swiglu) + (4 if on_cpu else b) * attention + 4 * norms
 
 def basis_numbers(name, shape, gpus):
-    """How many numbers the basis of a weight (out, in) has on each GPU: the whole one of the smaller side, or,
-    in a model cut into parts, of the side that is not cut."""
+    """How many numbers the basis of a weight (out, in) has on each GPU: the whole one of the smaller side,
+    or, in a model cut into parts, of the side that is not cut."""
     r = min(shape)
     if gpus == 1:
         return r * r
@@ -126,8 +126,8 @@ def print_plan(config):
     weights = weights_of(args, config.layers)
     z = sum(min(shape) for _, shape in weights.adapted)
     bases = sum(basis_numbers(name, shape, config.gpus) for name, shape in weights.adapted)
-    print(f"{config.plan}: {weights.total / 1e9:.2f} B parameters, {len(weights.adapted)} linears, {z:,} z's, "
-          f"{bases / 1e9:.2f} G basis values")
+    print(f"{config.plan}: {weights.total / 1e9:.2f} B parameters, {len(weights.adapted)} linears, "
+          f"{z:,} z's, {bases / 1e9:.2f} G basis values")
     where = f", on each of {config.gpus} GPUs that hold one model" if config.gpus > 1 else ""
     print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
           f"tokens, {config.micro_batch} rows at a time, {b} bytes a number{where}:")

@@ -308,9 +308,9 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
     choice is a Config or a ModelChoice; layers "" are all; cut leaves this process its part of the model
-    (parallel.py), which alone goes to its GPU: the whole stays mapped from disk. The options are the adapter's:
-    the basis of svf, rank and alpha of lora. Raises ValueError, before the decomposition, for a model that
-    cannot chat.
+    (parallel.py), which alone goes to its GPU: the whole stays mapped from disk. The options are the
+    adapter's: the basis of svf, rank and alpha of lora. Raises ValueError, before the decomposition, for a
+    model that cannot chat.
     """
     started = time.time()
     if modules not in svf.MODULES:

@@ -72,7 +72,7 @@ class Config:
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
-    patience: int = flag(3, f"validations, one every {EVAL_EVERY} steps, without a better one before it stops")
+    patience: int = flag(3, f"validations, one every {EVAL_EVERY} steps, without a better one before the end")
     n_val: int = flag(256, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
     seed: int = flag(0, "of everything random")

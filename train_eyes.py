@@ -198,8 +198,8 @@ class Lesson:
         return sum(counts) / len(pictures)
 
 def read_state(path, config, model, lessons):
-    """What `learn` saved. Raises ValueError for a file that is damaged or something else, for other flags than
-    the run began with, and for another model."""
+    """What `learn` saved. Raises ValueError for a file that is damaged or something else, for other flags
+    than the run began with, and for another model."""
     with whole_state(path):
         state = torch.load(path, weights_only=True, map_location="cpu")
         if not isinstance(state["config"], dict) or not isinstance(state["fingerprint"], str):

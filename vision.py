@@ -137,7 +137,8 @@ def read_image(path, size):
             warnings.simplefilter("ignore")  # of large images, which are refused below
             with Image.open(path, formats=IMAGE_FORMATS) as file:
                 if file.width * file.height > MOST_PIXELS:
-                    raise ValueError(f"it has {file.width} × {file.height} pixels; the most are {MOST_PIXELS}")
+                    raise ValueError(f"it has {file.width} × {file.height} pixels; the most are "
+                                     f"{MOST_PIXELS}")
                 if file.mode.startswith("I"):
                     raise ValueError(f"its numbers have more than 8 bits (mode {file.mode}); save it with 8")
                 image = ImageOps.exif_transpose(file).convert("RGBA")
@@ -165,7 +166,7 @@ class Sight:
         self.place_of = {}  # path -> which image of the table it is
 
     def ids_of(self, path):
-        """The ids of an image file, which is looked at once. Raises ValueError or FileNotFoundError for a file
+        """The ids of an image file, which is looked at once. Raises ValueError or FileNotFoundError for one
         that cannot be read."""
         path = str(path)
         if path not in self.place_of:

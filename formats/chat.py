@@ -73,7 +73,7 @@ class ChatFormat:
         self.wants_parts = self.loses_text()
 
     def loses_text(self):
-        """Whether the template writes nothing of a content that is a text, as those of models with eyes do."""
+        """Whether the template writes nothing of a content that is a text, as those of models with eyes."""
         try:
             return PROBE not in self.render([{"role": "user", "content": PROBE}])
         except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError):

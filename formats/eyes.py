@@ -86,8 +86,8 @@ def load_eyes(path, model):
     """The eyes in a file, on the model's device and in its dtype. Raises ValueError for a file that is
     damaged, something else, or made for another model; FileNotFoundError if there is none."""
     if not path.exists():
-        raise FileNotFoundError(f"{model.name} has no eyes of its own, and {path} does not exist; name a file "
-                                f"by --eyes, or make one: python train_eyes.py --model {model.name}")
+        raise FileNotFoundError(f"{model.name} has no eyes of its own, and {path} does not exist; name a "
+                                f"file by --eyes, or make one: python train_eyes.py --model {model.name}")
     try:
         with safe_open(path, framework="pt") as file, understood(f"{path}: its metadata"):
             metadata = {key: json.loads(value) for key, value in file.metadata().items()}

@@ -215,7 +215,8 @@ def tokenizer_files(folder):
 def write_hf(model, folder):
     """Write the model as it computes now, merged W' within `using`, as a Hugging Face folder.
 
-    Raises ValueError for a model with eyes. Returns a sentence that says what was written. The folder appears whole or not at all.
+    Returns a sentence that says what was written. The folder appears whole or not at all. Raises ValueError
+    for a folder that exists, and for a model with eyes.
     """
     folder = Path(folder)
     if model.eyes is not None:

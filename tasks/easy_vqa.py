@@ -3,8 +3,8 @@
     train/questions.json  [["what color is the shape?", "blue", 0], …], the last number naming
     train/images/0.png    and the same for test
 
-`easy_vqa` asks about shapes, and an expert learns from it; `easy_vqa_color` asks about colours, and that expert
-was never asked. The last images of `train` are for validation, of eyes and z alike.
+`easy_vqa` asks about shapes, and an expert learns from it; `easy_vqa_color` asks about colours, and that
+expert was never asked. The last images of `train` are for validation, of eyes and z alike.
 
     pip download --no-deps easy-vqa==1.0 && python -m zipfile -e easy_vqa-1.0-py3-none-any.whl .
     python train.py --task easy_vqa --data easy_vqa/data

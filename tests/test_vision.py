@@ -289,10 +289,10 @@ def test_the_language_part_may_leave_out_what_is_llamas_default(tmp_path):
 def test_a_template_that_loses_or_doubles_an_image_is_refused(seeing, pictures):
     _, tokenizer = seeing
     message = {"role": "user", "content": "What?", "image": pictures[0]}
-    for template, named in (("{{ messages[0].content }}{{ messages[0].content }}", "2 images where there are 1"),
-                            ("{{ messages[0].content[1:] }}", "0 images where there are 1")):
+    for template, n in (("{{ messages[0].content }}{{ messages[0].content }}", 2),
+                        ("{{ messages[0].content[1:] }}", 0)):
         tokenizer.use_template(template)
-        with pytest.raises(ValueError, match=named):
+        with pytest.raises(ValueError, match=f"{n} images where there are 1"):
             tokenizer.chat([message])
 
 def test_no_name_of_the_language_model_is_one_of_the_eyes():
@@ -366,7 +366,7 @@ def test_easy_vqa_asks_about_one_property_and_its_cousin_about_the_other(tmp_pat
     assert {p.template for p in task.problems("val", 1000, 0)} == set(range(3500, 3512))
     assert {p.template for p in task.problems("train", 1000, 0)} == set(range(24))
     problem = Problem("", gold="circle", options=SHAPES)
-    assert task.score([problem] * 3, [" A circle.", " It is a rectangle", " circle or triangle"])[:2] == [1, -1]
+    assert task.score([problem] * 2, [" A circle.", " It is a rectangle"]) == [1, -1]
 
 @pytest.mark.parametrize("damage, named", [
     (lambda f: (f / "test" / "images" / "3.png").unlink(), "3.png is missing"),

@@ -123,7 +123,8 @@ def compare_eyes(folder):
         with torch.no_grad():
             ours = model.eyes(pixels)
             theirs = torch.stack(list(hf.get_image_features(pixels[:, None]).pooler_output))
-        report(f"random {name}: max |Δfeature| of 2 images, float32", (ours - theirs).abs().max().item(), 1e-4)
+        largest = (ours - theirs).abs().max().item()
+        report(f"random {name}: max |Δfeature| of 2 images, float32", largest, 1e-4)
 
         n = model.eyes.args.n_features()
         model.image_features = ours.flatten(0, 1)

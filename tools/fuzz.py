@@ -4,10 +4,10 @@
     python tools/fuzz.py --n 100 --seed 7
 
 Files of a small random model are damaged in one place each: experts, eyes, checkpoints in three formats,
-tokenizers, jsonl rows, images, states of a run, flags. Three outcomes count as faults: a traceback (anything but
-ValueError and OSError, which the scripts say in one sentence), a hang, and silently wrong: a file that was
-taken although what it gives is no number, or of another type. A flipped bit in the middle of a weight gives
-another valid model; no format here has a checksum that could tell, so such a file counts as taken.
+tokenizers, jsonl rows, images, states of a run, flags. Three outcomes count as faults: a traceback (anything
+but ValueError and OSError, which the scripts say in one sentence), a hang, and silently wrong: a file that
+was taken although what it gives is no number, or of another type. A flipped bit in the middle of a weight
+gives another valid model; no format here has a checksum that could tell, so such a file counts as taken.
 """
 import argparse
 import collections

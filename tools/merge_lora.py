@@ -26,8 +26,8 @@ def merge(expert, folder):
         metadata = metadata_of(expert, file)
         parameters = {name: file.get_tensor(name) for name in file.keys()}
     if metadata["adapter"] != "lora":
-        raise ValueError(f"{expert} was made by the adapter {metadata['adapter']}; sample.py --expert {expert} "
-                         f"--export {folder} exports those of svf")
+        raise ValueError(f"{expert} was made by the adapter {metadata['adapter']}; those of svf are exported "
+                         f"by sample.py --expert {expert} --export {folder}")
     if not isinstance(metadata.get("rank"), int) or not isinstance(metadata.get("alpha"), float):
         raise ValueError(f"{expert} does not say its rank and alpha; train it again")
     model, _ = load(metadata["base"], "cpu")

@@ -109,17 +109,17 @@ def runs_table():
     head = ["run", "split", "base", "expert", "gain", "lenient", "base finished", "minutes", "GB"]
     return table(head, rows)
 
-def dtypes_table():
-    """`math` in both dtypes: the mean of three seeds, and how far apart they are."""
+def seeds_table():
+    """`math` in both dtypes and with more steps: the mean of the seeds, and how far apart they are."""
     rows = []
-    for dtype, ending in (("bfloat16", ""), ("float32", "-float32")):
+    for kind, ending in (("bfloat16", ""), ("float32", "-float32"), ("bfloat16, 128 steps", "-long")):
         runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"math-?{ending}.jsonl"))]
         accuracies = [run.row("test", "expert")["accuracy"] for run in runs]
         lenient = [mean(run.row("test", row)["lenient"] for run in runs) for row in ("base", "expert")]
-        rows.append([dtype, percent(mean(run.row("test", "base")["accuracy"] for run in runs)),
+        rows.append([kind, percent(mean(run.row("test", "base")["accuracy"] for run in runs)),
                      ", ".join(map(percent, accuracies)), gained(*mean_gain(runs)),
                      " → ".join(map(percent, lenient)), percent(max(accuracies) - min(accuracies))])
-    head = ["dtype", "base", "expert, seeds 0 to 2", "gain, mean of the seeds", "lenient", "seeds apart"]
+    head = ["runs", "base", "expert, each seed", "gain, mean of the seeds", "lenient", "seeds apart"]
     return table(head, rows)
 
 # -- compare.py ----------------------------------------------------------------------------------------------
@@ -222,7 +222,8 @@ def bench_table():
 PICTURE_ROWS = {"majority": ("pictures", "majority"), "base, blind": ("pictures", "base, blind"),
                 "base": ("pictures", "base"), "expert, blind": ("pictures", "expert, blind"),
                 "expert": ("pictures", "expert"), "LoRA of rank 1": ("pictures-lora", "expert"),
-                "expert by SFT": ("pictures-sft", "expert")}  # label: (log, its row)
+                "expert by SFT": ("pictures-sft", "expert"),
+                "expert by SFT, blind": ("pictures-sft", "expert, blind")}  # label: (log, its row)
 
 def pictures_table():
     """easy-VQA by property and kind of question, with the gain over the base model that sees."""
@@ -248,9 +249,10 @@ def own_table():
                      run.gain("test"), str(run.row("test", "base")["n"]), run.minutes()])
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
-TABLES = {"headline": headline_table, "runs": runs_table, "dtypes": dtypes_table, "dispatch": dispatch_table,
+TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
-          "own": own_table, "pictures": pictures_table, "compare": compare_table, "compare-rates": compare_rates_table}
+          "own": own_table, "pictures": pictures_table, "compare": compare_table,
+          "compare-rates": compare_rates_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
