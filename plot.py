@@ -150,10 +150,10 @@ def plot_compare(pyplot):
         grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
         left.plot([record["lr"] for record in grid], [100 * record["val"] for record in grid], marker="o",
                   markersize=4, label=method, **line_of(number))
-        curves = [record["right"] for record in rows_of(records, method=method, stage="final")
-                  if "test" in record and record["right"][-1] is not None]
+        curves = [record["right"][1:] for record in rows_of(records, method=method, stage="final")
+                  if "test" in record and record["right"][-1] is not None]  # not collapsed, and not by SFT
         if curves:
-            right.plot([100 * mean(step) for step in zip(*curves)][1:], label=method, **line_of(number))
+            right.plot([100 * mean(step) for step in zip(*curves)], label=method, **line_of(number))
     left.set_xscale("log")
     left.set_xlabel("learning rate")
     left.set_ylabel("right on validation, %")

@@ -1,11 +1,15 @@
 """pytest tests/test_compare.py: every method of the comparison runs, chooses a rate, and is not run again."""
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
-import compare
-from plot import rows_of
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+import compare  # noqa: E402
+import plot  # noqa: E402
+import results  # noqa: E402
+from plot import rows_of  # noqa: E402
 
 def compared(monkeypatch, tiny_folder, out, *more):
     monkeypatch.setattr(sys, "argv", ["compare.py", "--model", str(tiny_folder), "--steps", "1", "--rollouts",
@@ -38,3 +42,21 @@ def test_the_grid_grows_until_the_best_rate_is_within_it(monkeypatch, tmp_path):
     monkeypatch.setattr(comparison, "validated", validated)
     assert comparison.best_rate() == pytest.approx(0.04)
     assert max(tried) == pytest.approx(0.04 * 10 ** 0.5) and len(tried) == 5
+
+def test_a_log_becomes_a_table_a_grid_and_a_picture(tiny_folder, tmp_path, monkeypatch):
+    log = tmp_path / "compare.jsonl"
+    records = compared(monkeypatch, tiny_folder, log, "--only", "svf by es;lora 1 by sft")
+    collapsed = {"method": "lora 16", "stage": "grid", "lr": 1.0, "val": 0.0, "collapsed": "too far"}
+    log.write_text("".join(json.dumps(record) + "\n" for record in [*records, collapsed]))
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(plot, "RESULTS", tmp_path)
+    head, _, *rows = results.compare_table().splitlines()
+    assert [row.split(" | ")[0] for row in rows] == ["| svf by es", "| lora 1 by sft"]
+    assert all(row.count("|") == head.count("|") for row in rows)
+    [of_seeds] = [row for row in rows if "sft" in row]
+    [numbers] = {record["parameters"] for record in rows_of(records, method="lora 1 by sft", stage="final")}
+    assert f"| {numbers:,} | {4 * numbers / 1e6:.2f} |" in of_seeds
+    assert "1: collapsed" in results.compare_rates_table()
+    pytest.importorskip("matplotlib")
+    plot.plot_compare(plot.import_pyplot())
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
