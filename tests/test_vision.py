@@ -541,8 +541,10 @@ def test_questions_about_one_image_share_its_split_and_count_as_one_template(tmp
         assert len(problems) == 3 * len(images[split]) == 3 * len({problem.template for problem in problems})
     assert sum(map(len, images.values())) == 60 and len(set().union(*images.values())) == 60
 
-def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, monkeypatch, capsys):
-    """Through train.py, on a file of one's own beside its images."""
+def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, monkeypatch):
+    """Through train.py and eval.py, on a file of one's own beside its images; no answers of the base model
+    are kept, since another image or other eyes might stand behind the same prompt."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, _ = load(tiny_folder, "cpu")
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
     rows = []
@@ -554,7 +556,15 @@ def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, m
                tmp_path / "eyes.safetensors", "--out", tmp_path / "run", "--steps", 2, "--rollouts", 8,
                "--max-new-tokens", 1, "--n-val", 16, "--n-test", 16, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("base-answers"))
     assert "--image" in done.stdout and (tmp_path / "run" / "own.safetensors").exists()
+    (tmp_path / "experts").mkdir()
+    (tmp_path / "run" / "own.safetensors").rename(tmp_path / "experts" / "own.safetensors")
+    table = run("eval.py", "--model", tiny_folder, "--tasks", tmp_path / "own.jsonl", "--eyes",
+                tmp_path / "eyes.safetensors", "--experts", tmp_path / "experts", "--rows",
+                "base,expert,examples", "--n", 8, "--out", tmp_path / "eval.jsonl", "--dtype", "float32")
+    assert table.returncode == 0 and "expert own" in table.stdout, table.stderr
+    assert "examples" not in table.stdout  # a solved example would need an image of its own
     (tmp_path / "7.png").unlink()
     failed = run("train.py", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--out",
                  tmp_path / "run2")

@@ -241,6 +241,23 @@ def pictures_table():
     head = ["answered by", "shape: what", "shape: yes or no", "color: what", "color: yes or no"]
     return table(head, rows)
 
+def qwen_table():
+    """Qwen2.5-Coder-0.5B on the paper's own sets, and under an expert of MBPP."""
+    gains = {"mbpp": TrainingRun("qwen-mbpp").gain_record("test")}
+    experts = {"mbpp": TrainingRun("qwen-mbpp").row("test", "expert")}
+    for record in read("qwen-humaneval"):
+        if record.get("row") == "expert mbpp":
+            experts["humaneval"] = gains["humaneval"] = record
+    rows = []
+    for record in plot.rows_of(read("qwen-base"), row="base"):
+        task, expert, gain = record["task"], "–", "–"
+        if task in experts:
+            expert = with_error(experts[task]["accuracy"], experts[task]["se"])
+            gain = gained(gains[task]["gain"], gains[task]["gain_se"])
+        rows.append([task, str(record["n"]), with_error(record["accuracy"], record["se"]),
+                     percent(record["finished"]), expert, gain])
+    return table(["set", "n", "base", "finished", "expert of mbpp", "gain"], rows)
+
 def own_table():
     rows = []
     for log in sorted(RESULTS.glob("own-*.jsonl")):
@@ -251,7 +268,7 @@ def own_table():
 
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
-          "own": own_table, "pictures": pictures_table, "compare": compare_table,
+          "own": own_table, "pictures": pictures_table, "qwen": qwen_table, "compare": compare_table,
           "compare-rates": compare_rates_table}
 
 def table_of(name):
