@@ -141,7 +141,10 @@ def read_image(path, size):
                                      f"{MOST_PIXELS}")
                 if file.mode.startswith("I"):
                     raise ValueError(f"its numbers have more than 8 bits (mode {file.mode}); save it with 8")
-                image = ImageOps.exif_transpose(file).convert("RGBA")
+                image = ImageOps.exif_transpose(file)
+                if not image.has_transparency_data:
+                    image = image.convert("RGB")  # CMYK, for one, has no way to RGBA but this
+                image = image.convert("RGBA")
     except FileNotFoundError:
         raise FileNotFoundError(f"the image {path} does not exist") from None
     except (*DAMAGE, Image.DecompressionBombError) as error:

@@ -304,6 +304,15 @@ def test_no_name_of_the_language_model_is_one_of_the_eyes():
 def test_an_image_is_read_as_numbers_from_minus_one_to_one(tmp_path):
     wide = read_image(write_picture(tmp_path / "wide.jpg", "white", (80, 20)), 16)
     assert wide.shape == (3, 16, 16) and (wide == 1).all()
+    Image.new("CMYK", (20, 20), (0, 0, 0, 0)).save(tmp_path / "print.jpg")
+    Image.new("L", (20, 20), 255).save(tmp_path / "grey.png")
+    Image.new("P", (20, 20)).save(tmp_path / "palette.gif")
+    assert (read_image(tmp_path / "print.jpg", 8) > 0.98).all()
+    assert (read_image(tmp_path / "grey.png", 8) == 1).all()
+    assert read_image(tmp_path / "palette.gif", 8).shape == (3, 8, 8)
+    Image.new("I;16", (20, 20), 30000).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        read_image(tmp_path / "deep.png", 8)
     image = Image.new("RGBA", (2, 2), (255, 0, 0, 255))
     image.putpixel((1, 0), (0, 0, 255, 255))  # column 1 of row 0
     image.putpixel((0, 1), (0, 0, 0, 0))  # nothing there: what is behind it is white
