@@ -242,20 +242,14 @@ def pictures_table():
     return table(head, rows)
 
 def qwen_table():
-    """Qwen2.5-Coder-0.5B on the paper's own sets, and under an expert of MBPP."""
-    gains = {"mbpp": TrainingRun("qwen-mbpp").gain_record("test")}
-    experts = {"mbpp": TrainingRun("qwen-mbpp").row("test", "expert")}
-    for record in read("qwen-humaneval"):
-        if record.get("row") == "expert mbpp":
-            experts["humaneval"] = gains["humaneval"] = record
+    """Qwen2.5-Coder-0.5B on the paper's own sets, and an expert of MBPP."""
+    run = TrainingRun("qwen-mbpp")
     rows = []
     for record in plot.rows_of(read("qwen-base"), row="base"):
-        task, expert, gain = record["task"], "–", "–"
-        if task in experts:
-            expert = with_error(experts[task]["accuracy"], experts[task]["se"])
-            gain = gained(gains[task]["gain"], gains[task]["gain_se"])
-        rows.append([task, str(record["n"]), with_error(record["accuracy"], record["se"]),
-                     percent(record["finished"]), expert, gain])
+        row = [record["task"], str(record["n"]), with_error(record["accuracy"], record["se"]),
+               percent(record["finished"])]
+        row += [run.accuracy("test", "expert"), run.gain("test")] if record["task"] == "mbpp" else ["–", "–"]
+        rows.append(row)
     return table(["set", "n", "base", "finished", "expert of mbpp", "gain"], rows)
 
 def own_table():
