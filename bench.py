@@ -101,7 +101,8 @@ def memory_plan(args, config, *, b, on_cpu):
     """{part: bytes} of a training step with λ = 0, on each of config.gpus that hold one model together;
     rollout and gradient come one after the other."""
     weights = weights_of(args, config.layers)
-    gpus, adapted = config.gpus, weights.adapted
+    adapted = weights.adapted
+    gpus = config.gpus
     tokens = config.prompt_tokens + config.new_tokens
     part = replace(args, n_heads=args.n_heads / gpus, n_kv_heads=args.n_kv_heads / gpus,
                    hidden_dim=args.hidden_dim / gpus)  # what a GPU computes of a block

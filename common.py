@@ -173,6 +173,13 @@ def save_state(folder, state):
                       ) from error
     beside.replace(folder / "state.pt")
 
+def model_flags(config):
+    """The flags by which another script opens the same model, as a user would type them behind a command."""
+    flags = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
+    if config.chat_template:
+        flags += f" --chat-template {shlex.quote(config.chat_template)}"
+    return flags
+
 # -- logs ----------------------------------------------------------------------------------------------------
 
 def command_line():

@@ -30,8 +30,8 @@ import svf
 from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
                     TEST_SEED, answer_with_adapter, append, bar, beside_the_scripts, check_resume,
                     check_same_flags, command_line, flag, gains, kept_or_answered, load_adapter, machine,
-                    mean_and_error, open_eyes, open_model, parse_flags, peak_memory, pick_device, report,
-                    run_main, save_state, show, templates_of, whole_state)
+                    mean_and_error, model_flags, open_eyes, open_model, parse_flags, peak_memory,
+                    pick_device, report, run_main, save_state, show, templates_of, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
@@ -345,9 +345,7 @@ def say_what_is_next(run, expert, example):
     if example.instruction:  # that of a problem; the task's own stands in the expert's metadata
         request += f" {example.instruction}"
     request = shlex.quote(request)
-    on_model = "" if config.model == DEFAULT_MODEL else f" --model {shlex.quote(config.model)}"
-    if config.chat_template:
-        on_model += f" --chat-template {shlex.quote(config.chat_template)}"
+    on_model = model_flags(config)
     print(f"\nwrote {expert} and {run.log}. Next:")
     if example.image:
         on_model += f" --image {shlex.quote(example.image)}"

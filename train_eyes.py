@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 import parallel
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
-                    check_same_flags, command_line, flag, machine, parse_flags, pick_device, run_main,
-                    save_state, whole_state)
+                    check_same_flags, command_line, flag, machine, model_flags, parse_flags, pick_device,
+                    run_main, save_state, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.eyes import checked_eyes, give_sight, save_eyes
 from formats.load import load
@@ -216,10 +216,9 @@ def read_state(path, config, model, lessons):
             raise ValueError("its numbers make no sense")
     return state
 
-def learn(lesson, pictures, config, fingerprint, state):
-    """All steps of a lesson, from where `state` is; a line and a saved state every hundred. The pictures are
-    those to train on and those to validate with; the fingerprint is the language model's."""
-    train, val = pictures
+def learn(lesson, train, val, config, fingerprint, state):
+    """All steps of a lesson, from where `state` is; a line and a saved state every hundred. `train` and
+    `val` are Pictures; the fingerprint is the language model's."""
     out = Path(config.out)
     optimizer = torch.optim.AdamW(lesson.learned, weight_decay=0.01)
     first = 1
@@ -306,9 +305,9 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
 
     if state.get("lesson") != "projection":
-        learn(lessons["tower"], (train, val), config, model.fingerprint, state)
+        learn(lessons["tower"], train, val, config, model.fingerprint, state)
     eyes.tower.requires_grad_(False)
-    learn(lessons["projection"], (train, val), config, model.fingerprint, state)
+    learn(lessons["projection"], train, val, config, model.fingerprint, state)
 
     path = out / "eyes.safetensors"
     save_eyes(path, eyes, model.fingerprint, command=command_line())
@@ -317,12 +316,9 @@ def main():
     say_what_is_next(config, path)
 
 def say_what_is_next(config, path):
-    on_model = "" if config.model == DEFAULT_MODEL else f"--model {shlex.quote(config.model)} "
-    if config.chat_template:
-        on_model += f"--chat-template {shlex.quote(config.chat_template)} "
     image = Path(config.data, "test", "images", "0.png")
-    print(f"\nwrote {path}. Next:\n  python sample.py {on_model}--eyes {shlex.quote(str(path))} --image "
-          f"{shlex.quote(str(image))} 'What is in the picture?'")
+    print(f"\nwrote {path}. Next:\n  python sample.py{model_flags(config)} --eyes {shlex.quote(str(path))} "
+          f"--image {shlex.quote(str(image))} 'What is in the picture?'")
 
 if __name__ == "__main__":
     run_main(main)

@@ -27,6 +27,8 @@ IMAGE = chr(0xF0000)  # the first of the private characters stands for an image
 IMAGE_IN_TEMPLATES = "<image>"
 PROBE = "0123456789"  # a message that no template writes of itself
 STAND_IN = 0xF0001  # and those from the second on for special tokens
+# what a template's own mistakes raise
+MISTAKES = (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError)
 TODAY = datetime(2024, 7, 26)  # the date that Llama 3.2's template falls back to
 
 class Generation(Extension):
@@ -76,7 +78,7 @@ class ChatFormat:
         """Whether the template writes nothing of a content that is a text, as those of models with eyes."""
         try:
             return PROBE not in self.render([{"role": "user", "content": PROBE}])
-        except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError):
+        except MISTAKES:
             return False  # it does not like this message; what it says of real ones is seen then
 
     def held_out_texts(self):
@@ -124,7 +126,7 @@ class ChatFormat:
             if messages[0]["role"] != "system" or len(messages) == 1:
                 raise ValueError(f"the model's chat template refuses these turns: {error}") from error
             return self.parts(system_in_first_turn(messages), prefill)
-        except (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        except MISTAKES as error:
             raise ValueError(f"the model's chat template fails: {error}") from error
         text += self.hold_out(prefill)
         longest_first = [IMAGE, *sorted(self.specials, key=len, reverse=True)]

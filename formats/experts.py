@@ -95,6 +95,12 @@ def check_z(path, z, metadata, model):
         if not (values.abs() < LARGEST).all():  # NaN is not less either
             raise ValueError(f"{path}: z of {name} is not finite, or beyond {LARGEST}")
 
+def read_expert(path, device="cpu"):
+    """({name: tensor}, metadata) of an expert of any adapter, which is not held against a model yet."""
+    with open_expert(path, device) as file:
+        metadata = metadata_of(path, file)
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata
+
 def read_metadata(path):
     """{key: value} of an expert's file, without its tensors."""
     with open_expert(path) as file:
@@ -105,9 +111,7 @@ def load_expert(path, model, transfer=False):
     `transfer` takes one that was made for another model of the same shape (paper, table 5)."""
     if path.stem == "other":
         raise ValueError(f'{path}: "other" is the base model; give the expert another name')
-    with open_expert(path, str(model.tok_embeddings.weight.device)) as file:
-        metadata = metadata_of(path, file)
-        z = {name: file.get_tensor(name) for name in file.keys()}
+    z, metadata = read_expert(path, str(model.tok_embeddings.weight.device))
     if metadata["fingerprint"] != model.fingerprint and not transfer:
         raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "
                          f"train another: python train.py --model {model.name}; or try it all the same, "

@@ -181,7 +181,8 @@ class Tokenizer:
         if parts.count((True, IMAGE)) != len(images):
             raise ValueError(f"the model's chat template writes {parts.count((True, IMAGE))} images where "
                              f"there are {len(images)}")
-        ids, between_images = [], []
+        ids = []
+        between_images = []
         for part in parts:
             if part == (True, IMAGE):
                 ids += self.vocabulary.ids_of(between_images) + self.sight.ids_of(images.pop(0))

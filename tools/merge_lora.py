@@ -16,15 +16,13 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import lora  # noqa: E402
 from common import run_main  # noqa: E402
-from formats.experts import metadata_of, open_expert  # noqa: E402
+from formats.experts import read_expert  # noqa: E402
 from formats.huggingface import write_hf  # noqa: E402
 from formats.load import load  # noqa: E402
 
 def merge(expert, folder):
     """Writes the folder -> what was written. Raises ValueError for an expert of another adapter or model."""
-    with open_expert(expert) as file:
-        metadata = metadata_of(expert, file)
-        parameters = {name: file.get_tensor(name) for name in file.keys()}
+    parameters, metadata = read_expert(expert)
     if metadata["adapter"] != "lora":
         raise ValueError(f"{expert} was made by the adapter {metadata['adapter']}; those of svf are exported "
                          f"by sample.py --expert {expert} --export {folder}")

@@ -18,7 +18,7 @@ from common import (DEFAULT_EYES, MODEL_HELP, TEST_SEED, ModelChoice, answer_wit
                     append, command_line, hits, load_adapter, machine, mean_and_error, open_eyes, open_model,
                     run_main)
 from formats.default_model import DEFAULT_MODEL  # noqa: E402
-from formats.experts import metadata_of, open_expert  # noqa: E402
+from formats.experts import read_expert  # noqa: E402
 from model import Sampling  # noqa: E402
 from rl import Learner, reinforce  # noqa: E402
 from tasks.easy_vqa import EASY_VQA, YES_OR_NO, easy_vqa_task  # noqa: E402
@@ -65,9 +65,7 @@ def report_kinds(out, task, problems, row, right, base):
 
 def open_learner(flags):
     """(the model with eyes under the adapter of the expert, the expert's parameters)."""
-    with open_expert(flags.expert) as file:
-        metadata = metadata_of(flags.expert, file)
-        z = {name: file.get_tensor(name) for name in file.keys()}
+    z, metadata = read_expert(flags.expert)
     options = {key: metadata[key] for key in ("basis", "rank", "alpha") if key in metadata}
     adapter = load_adapter(metadata["adapter"])
     model, tokenizer = open_model(ModelChoice(flags.model), adapter=adapter, **options)

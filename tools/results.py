@@ -230,9 +230,10 @@ def pictures_table():
     kinds = [(task, kind) for task in ("easy_vqa", "easy_vqa_color") for kind in ("what", "yes or no")]
     rows = []
     for label, (log, row) in PICTURE_ROWS.items():
+        records = read(log)
         cells = []
         for task, kind in kinds:
-            [record] = plot.rows_of(read(log), task=task, kind=kind, row=row)
+            [record] = plot.rows_of(records, task=task, kind=kind, row=row)
             cell = with_error(record["accuracy"], record["se"])
             if label not in ("majority", "base"):
                 cell += f" ({gained(record['gain'], record['gain_se'])})"
