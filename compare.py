@@ -33,7 +33,7 @@ from tasks import get_task
 
 @dataclass(frozen=True)
 class Method:
-    rate: float  # about where the best learning rate is expected; the grid begins around it
+    rate: float  # the second of the first grid, about where the best is expected
     adapter: ModuleType = svf
     modules: str = "all"
     options: tuple = ()  # (name, value) of what the adapter's `wrap` takes
@@ -59,10 +59,10 @@ MOST_RATES = 8  # in the grid of a method
 class Config:
     only: str = flag("", "of the methods, with ; between: " + "; ".join(METHODS))
     steps: int = flag(16, "updates of a run")
-    rollouts: int = flag(64, "answers per step")
+    rollouts: int = flag(32, "answers per step")
     rates: int = flag(4, "learning rates of the first grid")
     n_val: int = flag(192, "problems that choose the rate")
-    n_test: int = flag(256, "problems of each split for the three seeds at that rate")
+    n_test: int = flag(192, "problems of each split for the three seeds at that rate")
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
@@ -155,8 +155,7 @@ class Comparison:
     def best_rate(self):
         """The rate of the best validation, the nearest to where it was expected among equals; the grid grows
         while that is at its edge, to MOST_RATES."""
-        first = -(self.config.rates // 2)
-        wanted = [self.method.rate * 10 ** (k / 2) for k in range(first, first + self.config.rates)]
+        wanted = [self.method.rate * 10 ** (k / 2) for k in range(-1, self.config.rates - 1)]
         while True:
             accuracy_at = {record["lr"]: record["val"] for record in self.done("grid")}
             missing = [rate for rate in wanted if not any(math.isclose(rate, done) for done in accuracy_at)]
