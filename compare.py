@@ -22,8 +22,8 @@ from types import ModuleType
 import lora
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
-                    append, flag, gains, hits, kept_or_answered, machine, mean_and_error, open_log,
-                    open_model, parse_flags, peak_memory, run_main, templates_of)
+                    append, flag, gains, kept_or_answered, machine, open_log, open_model, parse_flags,
+                    peak_memory, run_main, templates_of)
 from es import evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
@@ -51,7 +51,9 @@ METHODS = {
     "svf by sft": Method(4e-3, gradient=imitate),
     "lora 1 by sft": Method(1e-3, lora, options=(("rank", 1),), gradient=imitate),
     "svf by es": Method(4e-3, gradient=evolve)}
-TASK, FORGOTTEN = "math", ("code", "reasoning")
+TASK = "math"
+TESTED = {"heldout": (TASK, "heldout"), "unseen": (TASK, "test"),  # what is said of a run: (task, split)
+          "code": ("code", "heldout"), "reasoning": ("reasoning", "heldout")}  # and what it forgets
 SEEDS = (0, 1, 2)
 MOST_RATES = 8  # in the grid of a method
 
@@ -62,7 +64,7 @@ class Config:
     rollouts: int = flag(32, "answers per step")
     rates: int = flag(4, "learning rates of the first grid")
     n_val: int = flag(192, "problems that choose the rate")
-    n_test: int = flag(192, "problems of each split for the three seeds at that rate")
+    n_test: int = flag(192, "test problems of each split for the three seeds at that rate; of other tasks half")
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
@@ -122,20 +124,6 @@ class Comparison:
                    "parameters": sum(v.numel() for v in state["z"].values())}
         return state["z"], record
 
-    def answers(self, z, task_name, split, n):
-        learner = replace(self.learner, task=get_task(task_name))
-        problems = learner.task.problems(split, n, TEST_SEED)
-        return problems, answer_with_adapter(learner, z, problems, f"{self.name}: {task_name} {split}")
-
-    def base_answers(self, problems):
-        """Those of the base model, the same for every method and rate."""
-        learner = self.learner
-
-        def answer_them():
-            return answer_with_adapter(learner, {}, problems, "base")
-
-        return kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, problems)
-
     def log(self, record):
         model = self.learner.model
         append(self.config.out, record | {"machine": machine(model),
@@ -147,7 +135,8 @@ class Comparison:
         z, record = self.train(rate, seed=0)
         record |= {"stage": "grid", "val": 0.0}
         if z is not None:
-            _, answers = self.answers(z, TASK, "val", self.config.n_val)
+            problems = self.learner.task.problems("val", self.config.n_val, TEST_SEED)
+            answers = answer_with_adapter(self.learner, z, problems, f"{self.name}: validation")
             record["val"] = accuracy(answers)
         self.log(record)
         print(f"{self.name:<20} lr {rate:.2g}: {100 * record['val']:.1f} % on validation", flush=True)
@@ -180,17 +169,25 @@ class Comparison:
             self.log(record)
             print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: collapsed", flush=True)
             return
-        for split in ("heldout", "test"):
-            problems, answers = self.answers(z, TASK, split, self.config.n_test)
-            record[split], record[f"{split}_se"] = mean_and_error(hits(answers), templates_of(problems))
-            if split == "test":
-                base = self.base_answers(problems)
-                record["gains"], record["templates"] = gains(base, answers), templates_of(problems)
-        for other in FORGOTTEN:
-            problems, answers = self.answers(z, other, "heldout", self.config.n_test // 2)
-            record[other] = accuracy(answers)
+        for name, (task_name, split) in TESTED.items():
+            record[name] = self.answered(z, task_name, split)
         self.log(record)
-        print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: unseen {100 * record['test']:.1f} %", flush=True)
+        unseen = record["unseen"]["accuracy"]
+        print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: unseen {100 * unseen:.1f} %", flush=True)
+
+    def answered(self, z, task_name, split):
+        """What there is to say of the answers under z to test problems of a task."""
+        learner = replace(self.learner, task=get_task(task_name))
+        n = self.config.n_test if task_name == TASK else self.config.n_test // 2
+        problems = learner.task.problems(split, n, TEST_SEED)
+
+        def answer_as_base():
+            return answer_with_adapter(learner, {}, problems, f"base: {task_name} {split}")
+
+        base = kept_or_answered(answer_as_base, learner.model, learner.tokenizer, learner.task, problems)
+        answers = answer_with_adapter(learner, z, problems, f"{self.name}: {task_name} {split}")
+        return {"accuracy": accuracy(answers), "gains": gains(base, answers),
+                "templates": templates_of(problems)}
 
     def run(self):
         rate = self.best_rate()

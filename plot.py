@@ -151,7 +151,7 @@ def plot_compare(pyplot):
         left.plot([record["lr"] for record in grid], [100 * record["val"] for record in grid], marker="o",
                   markersize=4, label=method, **line_of(number))
         curves = [record["right"][1:] for record in rows_of(records, method=method, stage="final")
-                  if "test" in record and record["right"][-1] is not None]  # not collapsed, and not by SFT
+                  if "collapsed" not in record and record["right"][-1] is not None]  # SFT has no samples
         if curves:
             right.plot([100 * mean(step) for step in zip(*curves)], label=method, **line_of(number))
     left.set_xscale("log")

@@ -25,7 +25,7 @@ def test_a_method_has_a_grid_and_three_seeds_and_is_done_once(name, tiny_folder,
     assert len({record["lr"] for record in grid}) == len(grid) == 3  # all equal: the middle is the best
     assert [record["seed"] for record in final] == [0, 1, 2]
     assert {record["lr"] for record in final} == {compare.METHODS[name].rate}
-    assert all({"test", "heldout", "code", "reasoning", "parameters"} <= record.keys() for record in final)
+    assert all({"unseen", "heldout", "code", "reasoning", "parameters"} <= record.keys() for record in final)
     assert compared(monkeypatch, tiny_folder, tmp_path / "log.jsonl", "--only", name) == records
 
 def test_the_grid_grows_until_the_best_rate_is_within_it(monkeypatch, tmp_path):
@@ -45,17 +45,18 @@ def test_the_grid_grows_until_the_best_rate_is_within_it(monkeypatch, tmp_path):
 
 def test_a_log_becomes_a_table_a_grid_and_a_picture(tiny_folder, tmp_path, monkeypatch):
     log = tmp_path / "compare.jsonl"
-    records = compared(monkeypatch, tiny_folder, log, "--only", "svf by es;lora 1 by sft")
+    records = compared(monkeypatch, tiny_folder, log, "--only", "svf;lora 1 by sft")
     collapsed = {"method": "lora 16", "stage": "grid", "lr": 1.0, "val": 0.0, "collapsed": "too far"}
     log.write_text("".join(json.dumps(record) + "\n" for record in [*records, collapsed]))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(plot, "RESULTS", tmp_path)
     head, _, *rows = results.compare_table().splitlines()
-    assert [row.split(" | ")[0] for row in rows] == ["| svf by es", "| lora 1 by sft"]
+    assert [row.split(" | ")[0] for row in rows] == ["| the base model, %", "| svf", "| lora 1 by sft"]
     assert all(row.count("|") == head.count("|") for row in rows)
     [of_seeds] = [row for row in rows if "sft" in row]
     [numbers] = {record["parameters"] for record in rows_of(records, method="lora 1 by sft", stage="final")}
-    assert f"| {numbers:,} | {4 * numbers / 1e6:.2f} |" in of_seeds
+    assert f"| {numbers:,} |" in of_seeds
+    assert "| svf | " in results.compare_costs_table() and " | 1.00 | " in results.compare_costs_table()
     assert "1: collapsed" in results.compare_rates_table()
     pytest.importorskip("matplotlib")
     plot.plot_compare(plot.import_pyplot())

@@ -124,32 +124,48 @@ def seeds_table():
 
 # -- compare.py ----------------------------------------------------------------------------------------------
 
-def of_seeds(records, key):
-    """The mean over the seeds, in per cent."""
-    return percent(mean(record[key] for record in records))
+ASKED = ("heldout", "unseen", "code", "reasoning")
+
+def of_seeds(runs, name):
+    """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
+    gains = [mean(of_problem) for of_problem in zip(*[run[name]["gains"] for run in runs], strict=True)]
+    return gained(*mean_and_error(gains, runs[0][name]["templates"]))
+
+def of_each_seed(runs, name):
+    return " ".join(f"{100 * mean(run[name]['gains']):+.1f}" for run in runs)
+
+def base_accuracy(run, name):
+    return percent(run[name]["accuracy"] - mean(run[name]["gains"]))
+
+def finals_of(records, method):
+    """The runs with several seeds at the best rate, without those that collapsed."""
+    return [run for run in plot.rows_of(records, method=method, stage="final") if "collapsed" not in run]
 
 def compare_table():
-    """Each method at its best rate, the mean of its seeds."""
+    """What each method gains at its best rate."""
     records = read("compare")
+    [first, *_] = finals_of(records, "svf")
+    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in ASKED), ""]]
+    for method in plot.methods_of(records):
+        runs = finals_of(records, method)
+        if runs:
+            rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
+                         *(of_seeds(runs, name) for name in ASKED), of_each_seed(runs, "unseen")])
+    head = ["method", "numbers", "rate", "heldout", "unseen", "code", "reasoning", "unseen, each seed"]
+    return table(head, rows)
+
+def compare_costs_table():
+    """What a step of each method costs beside svf's, and how large what it learns is."""
+    records = read("compare")
+    of_svf = mean(run["seconds_a_step"] for run in finals_of(records, "svf"))
     rows = []
     for method in plot.methods_of(records):
-        finals = plot.rows_of(records, method=method, stage="final")
-        seeds = [record for record in finals if "test" in record]
-        if not seeds:
-            continue
-        by_problem = [mean(values) for values in zip(*[record["gains"] for record in seeds], strict=True)]
-        parameters = seeds[0]["parameters"]
-        rows.append([
-            method, f"{parameters:,}", f"{4 * parameters / 1e6:.2f}", f"{seeds[0]['lr']:.2g}",
-            of_seeds(seeds, "heldout"), of_seeds(seeds, "test"),
-            gained(*mean_and_error(by_problem, seeds[0]["templates"])),
-            " ".join(percent(mean(record["gains"])) for record in seeds),
-            of_seeds(seeds, "code"), of_seeds(seeds, "reasoning"),
-            f"{mean(record['seconds_a_step'] for record in seeds):.1f}",
-            f"{max(record['peak_bytes'] for record in finals) / 1e9:.1f}"])
-    head = ["method", "numbers", "MB", "rate", "heldout", "unseen", "gain, unseen", "of each seed", "code",
-            "reasoning", "s a step", "GB"]
-    return table(head, rows)
+        runs = finals_of(records, method)
+        if runs:
+            rows.append([method, f"{4 * runs[0]['parameters'] / 1e6:.2f}",
+                         f"{mean(run['seconds_a_step'] for run in runs) / of_svf:.2f}",
+                         f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f}"])
+    return table(["method", "MB, float32", "seconds a step, svf = 1", "GB at the peak"], rows)
 
 def compare_rates_table():
     """The whole grid of learning rates, on validation."""
@@ -264,7 +280,7 @@ def own_table():
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
           "own": own_table, "pictures": pictures_table, "qwen": qwen_table, "compare": compare_table,
-          "compare-rates": compare_rates_table}
+          "compare-rates": compare_rates_table, "compare-costs": compare_costs_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
