@@ -7,7 +7,7 @@ runs see test problems. A run is a line of the log, and a run that stands there 
 comparison can be interrupted and started again at will.
 
     python compare.py                       # all of it: hours on two cores
-    python compare.py --only "svf;lora 1"   # some methods, in this process
+    python compare.py --only "svf;lora 1"   # some methods
 """
 import math
 import shlex
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +24,7 @@ import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
                     append, flag, gains, kept_or_answered, machine, open_log, open_model, parse_flags,
                     peak_memory, run_main, templates_of)
-from es import evolve
+from es import POPULATION, evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
 from plot import read_log, rows_of
@@ -36,20 +36,20 @@ class Method:
     rate: float  # the second of the first grid, about where the best is expected
     adapter: ModuleType = svf
     modules: str = "all"
-    options: tuple = ()  # (name, value) of what the adapter's `wrap` takes
+    options: dict = field(default_factory=dict)  # what the adapter's `wrap` takes
     gradient: Callable = reinforce
 
 METHODS = {
     "svf": Method(4e-3),
     "svf attn": Method(4e-3, modules="attn"),
     "svf mlp": Method(4e-3, modules="mlp"),
-    "svf, random basis": Method(4e-3, options=(("basis", "random"),)),
-    "svf, identity basis": Method(4e-3, options=(("basis", "identity"),)),
-    "lora 1": Method(1e-3, lora, options=(("rank", 1),)),
-    "lora 16": Method(1e-3, lora, options=(("rank", 16),)),
-    "lora 16 qv": Method(2e-3, lora, "qv", (("rank", 16),)),  # the paper's; its rates are 2e-4 to 5e-2
+    "svf, random basis": Method(4e-3, options={"basis": "random"}),
+    "svf, identity basis": Method(4e-3, options={"basis": "identity"}),
+    "lora 1": Method(1e-3, lora, options={"rank": 1}),
+    "lora 16": Method(1e-3, lora, options={"rank": 16}),
+    "lora 16 qv": Method(2e-3, lora, "qv", {"rank": 16}),  # the paper's; its rates are 2e-4 to 5e-2
     "svf by sft": Method(4e-3, gradient=imitate),
-    "lora 1 by sft": Method(1e-3, lora, options=(("rank", 1),), gradient=imitate),
+    "lora 1 by sft": Method(1e-3, lora, options={"rank": 1}, gradient=imitate),
     "svf by es": Method(4e-3, gradient=evolve)}
 TASK = "math"
 TESTED = {"heldout": (TASK, "heldout"), "unseen": (TASK, "test"),  # what is said of a run: (task, split)
@@ -61,10 +61,11 @@ MOST_RATES = 8  # in the grid of a method
 class Config:
     only: str = flag("", "of the methods, with ; between: " + "; ".join(METHODS))
     steps: int = flag(16, "updates of a run")
-    rollouts: int = flag(32, "answers per step")
+    rollouts: int = flag(64, "answers per step")
     rates: int = flag(4, "learning rates of the first grid")
     n_val: int = flag(192, "problems that choose the rate")
-    n_test: int = flag(192, "test problems of each split for the three seeds at that rate; of other tasks half")
+    n_test: int = flag(192, "test problems of a split for the three seeds at that rate; of other tasks half as many",
+                       (2, 10 ** 6))
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)
     chat_template: str = flag("", TEMPLATE_HELP)
@@ -73,10 +74,20 @@ class Config:
 
 def read_config():
     config = parse_flags(Config, __doc__)
-    for name in config.only.split(";"):
-        if name and name not in METHODS:
+    for name in chosen(config):
+        if name not in METHODS:
             raise ValueError(f"--only {name} is no method; there are {'; '.join(METHODS)}")
+    if config.rollouts % POPULATION:
+        raise ValueError(f"--rollouts {config.rollouts} is no multiple of {POPULATION}, the population of ES")
+    for task_name, _ in TESTED.values():
+        get_task(task_name)  # refused now, where programs cannot be run, and not after an hour
     return config
+
+def chosen(config):
+    """The names of the methods to run."""
+    if not config.only:
+        return list(METHODS)
+    return [name.strip() for name in config.only.split(";") if name.strip()]
 
 # -- a run ---------------------------------------------------------------------------------------------------
 
@@ -89,6 +100,7 @@ class Comparison:
     config: Config
     name: str
     learner: Learner
+    runs: dict = field(default_factory=dict)  # of this process: {(rate, seed): what `train` returned}
 
     @property
     def method(self):
@@ -107,8 +119,17 @@ class Comparison:
             return []
         return rows_of(read_log(Path(self.config.out)), stage=stage, **self.budget())
 
+    def trained(self, rate, seed):
+        """(what was learned, what there is to say of it); (None, …) where the run collapsed.
+
+        The run that chose the rate is one of the three at that rate, and is not done twice.
+        """
+        if (rate, seed) not in self.runs:
+            self.runs[rate, seed] = self.train(rate, seed)
+        z, record = self.runs[rate, seed]
+        return z, dict(record)
+
     def train(self, rate, seed):
-        """(what was learned, what there is to say of it); (None, …) where the run collapsed."""
         self.learner.settings = Settings(
             steps=self.config.steps, rollouts=self.config.rollouts, group=4, micro_batch=16, lr=rate, lam=0.0,
             seed=seed, eval_every=10 ** 6, patience=1)
@@ -132,7 +153,7 @@ class Comparison:
     # -- the learning rate, on validation --------------------------------------------------------------------
 
     def validated(self, rate):
-        z, record = self.train(rate, seed=0)
+        z, record = self.trained(rate, seed=0)
         record |= {"stage": "grid", "val": 0.0}
         if z is not None:
             problems = self.learner.task.problems("val", self.config.n_val, TEST_SEED)
@@ -151,19 +172,19 @@ class Comparison:
             if missing:
                 self.validated(missing[0])
                 continue
-            from_the_middle = sorted(accuracy_at, key=self.distance_from_the_middle)
-            best = max(from_the_middle, key=accuracy_at.get)
+            nearest_first = sorted(accuracy_at, key=self.distance_from_expected)
+            best = max(nearest_first, key=accuracy_at.get)
             if len(accuracy_at) >= MOST_RATES or min(accuracy_at) < best < max(accuracy_at):
                 return best
             wanted = [best * 10 ** 0.5 if best == max(accuracy_at) else best / 10 ** 0.5]
 
-    def distance_from_the_middle(self, rate):
+    def distance_from_expected(self, rate):
         return abs(math.log(rate / self.method.rate))
 
     # -- three seeds at that rate, on problems that chose nothing --------------------------------------------
 
     def tested(self, rate, seed):
-        z, record = self.train(rate, seed)
+        z, record = self.trained(rate, seed)
         record["stage"] = "final"
         if z is None:
             self.log(record)
@@ -199,19 +220,19 @@ class Comparison:
 def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
-    model, tokenizer = open_model(config, method.modules, adapter=method.adapter, **dict(method.options))
+    model, tokenizer = open_model(config, method.modules, adapter=method.adapter, **method.options)
     learner = Learner(model, tokenizer, method.adapter, get_task(TASK), Sampling(0.7), None, method.gradient)
     Comparison(config, name, learner).run()
 
 def main():
     config = read_config()
     open_log(config.out)
-    if config.only:
-        for name in config.only.split(";"):
-            compare(config, name)
+    names = chosen(config)
+    if len(names) == 1:
+        compare(config, names[0])
         return
-    for name in METHODS:  # each in a process of its own, whose peak of memory is the method's
-        command = [sys.executable, *sys.argv, "--only", name]
+    for name in names:  # each in a process of its own, whose peak of memory is the method's
+        command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
         print(f"\n{shlex.join(command[1:])}", flush=True)
         if subprocess.run(command).returncode != 0:
             raise ValueError(f"{name} failed; what is done stands in {config.out}")
