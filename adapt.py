@@ -65,7 +65,8 @@ def first_tokens(tokenizer, categories):
     names = {}
     for category in categories:
         answered = replace(question, prefill=f"{question.prefill} {category.name}")
-        names[chat_ids(tokenizer, task, answered)[len(asked)]] = category.name
+        first = chat_ids(tokenizer, task, answered)[len(asked)]
+        names[first] = category.name
     if len(names) < len(categories):
         raise ValueError(
             f"two of {[category.name for category in categories]} begin with the same token; rename one")
@@ -231,7 +232,7 @@ def by_prompt(adaptive, problems, few_shot):
 def by_classifier(adaptive, problems, few_shot):
     if not adaptive.experts.dispatch:
         raise ValueError("there is no dispatch expert at hand; train one: python train.py --task dispatch")
-    [z_c, *_] = adaptive.experts.dispatch.values()
+    [z_c] = adaptive.experts.dispatch.values()
     return dispatch(adaptive, [problem.prompt for problem in problems], z_c)
 
 def by_cem(adaptive, problems, few_shot):
@@ -261,8 +262,10 @@ def dressed(problem, mixture, metadata):
     A mix or "other" changes nothing; a prefill that begins with the expert's (a signature behind "```python")
     stays.
     """
-    [name, *more] = mixture
-    if more or name not in metadata or metadata[name]["kind"] == "mixture":
+    if len(mixture) > 1:
+        return problem
+    [(name, weight)] = mixture.items()
+    if weight != 1.0 or name not in metadata or metadata[name]["kind"] == "mixture":
         return problem
     expert = metadata[name]
     prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]

@@ -20,8 +20,8 @@ import torch
 
 import parallel
 import svf
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, check_dtype, decomposed, dtype_name, flag,
-                    in_layers, parse_flags, peak_memory, pick_device, proc_status, run_main)
+from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, check_dtype, dtype_name, flag,
+                    in_layers, open_log, parse_flags, peak_memory, pick_device, proc_status, run_main)
 from formats.checkpoint import checked, understood
 from formats.default_model import DEFAULT_MODEL
 from formats.huggingface import hf_args
@@ -52,8 +52,9 @@ class Config:
 # -- the plan ------------------------------------------------------------------------------------------------
 
 def read_args(path):
-    """ModelArgs of a params.json (Meta), a config.json (Hugging Face) or a folder with one of them."""
-    for name, read in (("params.json", meta_args), ("config.json", hf_args)):
+    """ModelArgs of a config.json (Hugging Face), a params.json (Meta) or a folder with one of them; of both,
+    the first, which says all: Mistral's params.json does not."""
+    for name, read in (("config.json", hf_args), ("params.json", meta_args)):
         file = Path(path)
         if file.name != name:
             file = file / name
@@ -224,8 +225,8 @@ class Bench:
         def load_model():
             self.model, _ = load(self.config.model, self.device)
 
-        def decompose():
-            decomposed(self.model, svf.MODULES["all"], self.device)
+        def decompose():  # and not read a basis that was kept
+            svf.wrap(self.model, svf.MODULES["all"])
 
         self.measure("load", load_model, repeats=1)
         self.shapes = [shape for _, shape in weights_of(self.model.args).adapted]
@@ -323,6 +324,7 @@ def main():
     if config.gpus > 1 or config.layers:
         raise ValueError("--gpus and --layers belong to the plan; add --plan FOLDER")
     print(json.dumps(asdict(config)))
+    open_log(config.out)
     bench = Bench(config)
     bench.print_limits()
     bench.load_and_decompose()

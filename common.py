@@ -19,6 +19,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 import torch
 from tqdm import tqdm
 
@@ -29,6 +33,7 @@ from formats.default_model import DEFAULT_MODEL, cache_folder
 from formats.experts import KeptBases
 from formats.eyes import give_sight, load_eyes
 from formats.load import load
+from formats.tokenizer import read_template
 from rl import Answer, chat_ids, finished_share, rollout
 from tasks.grading import mentions_gold
 
@@ -57,13 +62,15 @@ DTYPE_HELP = "bfloat16 or float32; empty: bfloat16 where it is native"
 
 class Parser(argparse.ArgumentParser):
     """argparse, with errors of one sentence."""
+    takes_a_prompt = False
 
     def error(self, message):
-        raise ValueError(f"{message}; --help lists the flags, and a prompt that begins with a dash goes "
-                         "behind --")
+        if self.takes_a_prompt:
+            message += "; a prompt that begins with a dash goes behind --"
+        raise ValueError(f"{message}; --help lists the flags")
 
-def flag_name(config_field):
-    return "--" + config_field.name.replace("_", "-")
+def flag_name(field_name):
+    return "--" + field_name.replace("_", "-")
 
 def check_number(config_field, value):
     """Raises ValueError for a number that a flag cannot have; counts may be 1 to a million, and a default is
@@ -75,13 +82,14 @@ def check_number(config_field, value):
         return
     least, most = between
     if not least <= value <= most:  # NaN does not lie between either
-        raise ValueError(f"{flag_name(config_field)} must be between {least:g} and {most:g}, not {value:g}")
+        name = flag_name(config_field.name)
+        raise ValueError(f"{name} must be between {least:g} and {most:g}, not {value:g}")
 
 def parse_flags(Config, doc):
     """Config as the command line says, by `flag` and `argument`. Raises ValueError for a wrong value."""
     parser = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for config_field in fields(Config):
-        name = flag_name(config_field)
+        name = flag_name(config_field.name)
         how = {"default": config_field.default,
                "help": f"{config_field.metadata['help']} (default: {config_field.default!r})"}
         if config_field.type is bool:
@@ -91,6 +99,7 @@ def parse_flags(Config, doc):
         if config_field.metadata.get("positional"):
             name = config_field.name
             how["nargs"] = "?"
+            parser.takes_a_prompt |= name == "prompt"
         parser.add_argument(name, **how)
     config = Config(**vars(parser.parse_args()))
     for config_field in fields(Config):
@@ -113,6 +122,8 @@ def open_streams():
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
+OUT_OF_MEMORY = "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
+
 def run_main(main):
     """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
     open_streams()
@@ -121,11 +132,14 @@ def run_main(main):
         sys.stdout.flush()
         return
     except torch.OutOfMemoryError:
-        code = 2
-        said = "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
+        code, said = 2, OUT_OF_MEMORY
     except BrokenPipeError:
         code, said = 2, "error: whoever read the output has closed it; what was logged and saved is whole"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # by which PyTorch says it where there is no GPU
+            raise
+        code, said = 2, OUT_OF_MEMORY
     except (ValueError, OSError) as error:
         code, said = 2, f"error: {error}"
         if parallel.rank() > 0 and isinstance(error, ValueError):
@@ -149,9 +163,35 @@ def check_same_flags(folder, begun_with, config):
     """Raises ValueError for a flag that is not what the run in the folder began with."""
     for key, value in asdict(config).items():
         if key not in begun_with:
-            raise ValueError(f"{folder} was begun by a version without --{key}; begin again in another --out")
+            raise ValueError(f"{folder} was begun by a version without {flag_name(key)}; begin again in "
+                             "another --out")
         if key != "resume" and begun_with[key] != value:
             raise ValueError(f"{folder} began with {key} = {begun_with[key]!r}; keep the flags")
+
+def locked(file):
+    """Whether no other process has a lock on the open file; from here on this one has."""
+    if fcntl is None:
+        return True  # Windows has none; two runs in one folder are the user's to avoid
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks; there, too
+    return True
+
+def lock_log(folder, resume, logged):
+    """The folder's log, open and locked until this process ends, cut to the `logged` bytes that belong to the
+    state. Raises ValueError where another run is at work in the folder, or was since it was looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = open(folder / "log.jsonl", "a")
+    if not locked(log):
+        raise ValueError(f"another run is at work in {folder}; choose another --out")
+    check_resume(folder, (folder / "state.pt").exists(), resume)
+    log.truncate(min(logged, log.seek(0, os.SEEK_END)))  # logged but not saved is done again
+    for half_written in (*folder.glob("state.part"), *folder.glob("*.safetensors.*.part")):
+        half_written.unlink()  # by a run that was killed while it saved
+    return log
 
 @contextmanager
 def whole_state(path):
@@ -201,6 +241,25 @@ def append(path, record):
         if file.write(line) < len(line):
             file.truncate(whole)
             raise OSError(f"{path}: the disk is full")
+
+def read_log(path):
+    """The records of a jsonl log. Raises ValueError for a line that is no JSON object."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; train.py and eval.py write such logs")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path} line {number} is no JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} line {number} is no JSON object")
+        records.append(record)
+    return records
+
+def rows_of(records, **wanted):
+    """The records that have all the wanted values."""
+    return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
 
 def proc_status(key):
     """A memory figure of this process in bytes, or 0 where there is no /proc."""
@@ -325,7 +384,7 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     device, dtype = pick_device(choice.device, choice.dtype)
     model, tokenizer = load(choice.model, "cpu" if cut else device, progress=partial(bar, desc="loading"))
     if choice.chat_template:
-        tokenizer.use_template(Path(choice.chat_template).read_text(encoding="utf-8"))
+        tokenizer.use_template(read_template(choice.chat_template))
     if tokenizer.format is None:
         raise ValueError(f"{choice.model} has no chat template; name a file with one: --chat-template FILE")
     names = svf.MODULES[modules]
@@ -350,14 +409,16 @@ def open_eyes(path, model, tokenizer):
 
 # -- answering many problems ---------------------------------------------------------------------------------
 
-def answer_all(answer, problems, desc, batch_size=64):
+AT_ONCE = 64  # answers in one batch
+
+def answer_all(answer, problems, desc):
     """list[Answer] to all problems. answer(indices) -> list[Answer] to those; the prompts of a batch are of
     like length."""
     order = sorted(range(len(problems)), key=lambda i: len(problems[i].prompt))
     answers = {}
     with bar(desc=desc, total=len(problems)) as progress:
-        for start in range(0, len(order), batch_size):
-            indices = order[start:start + batch_size]
+        for start in range(0, len(order), AT_ONCE):
+            indices = order[start:start + AT_ONCE]
             answers.update(zip(indices, answer(indices), strict=True))
             progress.update(len(indices))
     return [answers[i] for i in range(len(problems))]
@@ -387,7 +448,7 @@ def kept_answers_file(model, tokenizer, task, problems):
     prompts = [chat_ids(tokenizer, task, problem) for problem in problems]
     asked = (prompts, problems, task.max_new_tokens, task.stop, sorted(tokenizer.stop_ids))
     digest = hashlib.sha256(repr((model.fingerprint, machine(model), asked)).encode())
-    for source in [ROOT / "model.py", ROOT / "rl.py", ROOT / "common.py",
+    for source in [ROOT / "model.py", ROOT / "svf.py", ROOT / "rl.py", ROOT / "common.py",
                    *sorted(ROOT.glob("tasks/*.py")), *sorted(ROOT.glob("formats/*.py"))]:
         digest.update(source.read_bytes())
     return cache_folder() / "base-answers" / f"{digest.hexdigest()}.json"
@@ -405,6 +466,7 @@ def kept_or_answered(answer_them, model, tokenizer, task, problems):
         beside.write_text(json.dumps([asdict(answer) for answer in answers]))
         beside.replace(path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         print(f"note: the base model's answers are not kept for the next run ({error})")
     return answers
 
@@ -414,6 +476,13 @@ def lenient_accuracy(problems, answers):
     """Share of answers that mention the gold answer anywhere; None for programs."""
     mentioned = [mentions_gold(problem, answer.text) for problem, answer in zip(problems, answers)]
     return None if None in mentioned else sum(mentioned) / len(mentioned)
+
+def chance(problems):
+    """Share of closed questions that a choice at random among their options would get right; None for open
+    ones."""
+    if not all(problem.options for problem in problems):
+        return None
+    return sum(1 / len(problem.options) for problem in problems) / len(problems)
 
 def clustered_error(values, templates):
     """Standard error of the mean of `values`, one per problem, where those of one template stand or fall
@@ -459,9 +528,10 @@ def report(log, task, split, row, problems, answers, **more):
                  "finished": finished, "n": len(answers), **more})
 
 def show(problems, rows, n=4):
-    """The first few problems, and side by side what each row {name: answers} said to them."""
+    """The first few problems, and side by side what each row said to them. rows {name: (the problems as this
+    row read them, its answers)}."""
     for i, problem in enumerate(problems[:n]):
         print(f"\n{problem.prompt}   ({problem.gold.strip()})")
-        for row, answers in rows.items():
+        for row, (asked, answers) in rows.items():
             verdict = "right" if answers[i].r > 0 else "wrong"
-            print(f"  {row:<8} {verdict}  {problem.prefill + answers[i].text!r}")
+            print(f"  {row:<8} {verdict}  {asked[i].prefill + answers[i].text!r}")

@@ -23,11 +23,10 @@ import lora
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
                     append, flag, gains, kept_or_answered, machine, open_log, open_model, parse_flags,
-                    peak_memory, run_main, templates_of)
+                    peak_memory, read_log, rows_of, run_main, templates_of)
 from es import POPULATION, evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
-from plot import read_log, rows_of
 from rl import Learner, Settings, accuracy, imitate, reinforce, train_expert
 from tasks import get_task
 
@@ -64,7 +63,7 @@ class Config:
     rollouts: int = flag(64, "answers per step")
     rates: int = flag(4, "learning rates of the first grid")
     n_val: int = flag(192, "problems that choose the rate")
-    n_test: int = flag(192, "test problems of a split for the three seeds at that rate; of other tasks half as many",
+    n_test: int = flag(192, "problems of a split for the three seeds at that rate; of other tasks half",
                        (2, 10 ** 6))
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
     model: str = flag(DEFAULT_MODEL, MODEL_HELP)

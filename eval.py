@@ -131,7 +131,9 @@ class Table:
             elif kind in STRATEGIES and kind not in strategies:
                 print(f"no row {kind}: there is no dispatch expert in {self.config.experts}")
             elif kind in STRATEGIES and STRATEGIES[kind].needs_examples:
-                how = f"{kind}, {self.config.shots} shots" + ", per block" * self.config.per_block
+                how = f"{kind}, {self.config.shots} shots"
+                if self.config.per_block:
+                    how += ", per block"
                 rows += [Row(f"{how}, seed {seed}", kind, seed=seed) for seed in range(self.config.searches)]
             elif self.has_row(kind):
                 rows.append(Row(kind, kind))

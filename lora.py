@@ -60,7 +60,8 @@ class LoRALinear(nn.Module):
         return F.linear(x, self.merged, self.linear.bias)
 
 def wrap(model, names, rank=1, alpha=32.0):
-    """Freeze the model and put a LoRALinear around each nn.Linear whose last name is in `names`, in place."""
+    """Freeze the model and put a LoRALinear around each nn.Linear with a full or last name in `names`, in
+    place."""
     model.requires_grad_(False)
     for name, linear in linears(model, names):
         model.set_submodule(name, LoRALinear(linear, rank, alpha / rank))
@@ -85,9 +86,13 @@ def start(model):
 def using(model, parameters):
     """Within the block the model computes with `parameters`; {} is the base model, as is the model after it.
 
-    Blocks nest. Yields None: all rows of a batch have the same parameters.
+    Blocks nest. Yields None: all rows of a batch have the same parameters. Raises ValueError for parameters
+    of a weight that is not wrapped.
     """
     modules = wrapped(model)
+    unknown = {name.rpartition(".")[0] for name in parameters} - modules.keys()
+    if unknown:
+        raise ValueError(f"there are parameters of {min(unknown)}, which is not wrapped here")
     before = {name: (module.A, module.B, module.merged) for name, module in modules.items()}
     try:
         for name, module in modules.items():

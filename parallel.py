@@ -36,7 +36,8 @@ def start():
     """Join the other processes, if torchrun started several; all but the first fall silent."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # --device may say either
+    dist.init_process_group(backend, timeout=PATIENCE)
     if device():
         torch.cuda.set_device(device())
     if rank() > 0:
@@ -110,6 +111,10 @@ def add_up_gradients(z, weight):
         return
     grads = [torch.zeros_like(v) if v.grad is None else v.grad for v in z.values()]
     flat = add_up(weight * torch.cat([grad.flatten() for grad in grads]))
+    if not flat.any():  # nothing was learned; AdamW skips a z without a gradient, and would move one of 0
+        for v in z.values():
+            v.grad = None
+        return
     for v, grad in zip(z.values(), flat.split([grad.numel() for grad in grads])):
         v.grad = grad.view_as(v)
 

@@ -5,14 +5,13 @@
 
 Needs one more package: pip install matplotlib
 """
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from common import argument, parse_flags, run_main
+from common import ROOT, TEST_SEED, argument, chance, parse_flags, read_log, rows_of, run_main
+from tasks import get_task
 
-ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 SEARCHES = "cem, 10 shots, seed"  # how eval.py's rows of the default search begin
 BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
@@ -32,18 +31,6 @@ def import_pyplot():
                             "figure.dpi": 120, "svg.fonttype": "none"})
     return pyplot
 
-def read_log(path):
-    """The records of a jsonl log. Raises ValueError for a line that is no JSON object."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; train.py and eval.py write such logs")
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"{path} line {number} is no JSON: {error}") from error
-    return records
-
 def save(figure, path):
     figure.tight_layout()
     figure.savefig(path)
@@ -52,10 +39,6 @@ def save(figure, path):
 def seeds_of(task):
     """The logs of the task's training runs, one per seed."""
     return sorted(RESULTS.glob(f"{task}-?.jsonl"))
-
-def rows_of(records, **wanted):
-    """The records that have all the wanted values."""
-    return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
 
 # -- learning curves (paper, figure 4) -----------------------------------------------------------------------
 
@@ -120,6 +103,13 @@ def draw_bars(axes, records, task, rows):
     axes.set_xticks(range(len(rows)), list(rows), rotation=40, ha="right")
     axes.set_title(task)
 
+def draw_chance(axes, task, left, right):
+    """A dashed line at what guessing among the options would get, where there are some."""
+    guessed = chance(get_task(task).problems("test", 256, TEST_SEED))
+    if guessed is not None:
+        axes.plot([left, right], [100 * guessed] * 2, color="black", linestyle="--", linewidth=1.2)
+        axes.text(right, 100 * guessed, " guessing", va="center", fontsize=9)
+
 def plot_unseen(pyplot):
     records = read_log(RESULTS / "eval-unseen.jsonl")
     tasks = list(dict.fromkeys(record["task"] for record in records if "task" in record))
@@ -128,7 +118,8 @@ def plot_unseen(pyplot):
         best = f"expert {task.removesuffix('_hard')}"
         draw_bars(axes, records, task, {
             "base": ("base", GREY), "own expert": (best, ORANGE), "prompt": ("prompt", BLUE),
-            "classifier": ("classifier", BLUE), "CEM": (SEARCHES, BLUE)})
+            "classifier": ("classifier", BLUE), "CEM": (SEARCHES, BLUE), "all alike": ("uniform", GREEN)})
+        draw_chance(axes, task, -0.4, 5.4)
     all_axes[0].set_ylabel("right, %")
     save(figure, RESULTS / "unseen.png")
 
@@ -258,6 +249,7 @@ def draw_base_and_expert(axes):
             axes.bar(position + offset, accuracy, yerr=error, width=0.38, color=color, capsize=3,
                      label=row if position == 0 else None)
             axes.text(position + offset, accuracy + error + 1, f"{accuracy:.0f}", ha="center")
+        draw_chance(axes, task, position - 0.4, position + 0.4)
     axes.set_xticks(range(3), ["math", "code", "reasoning"])
     axes.set_ylabel("right on unseen problems, %")
     axes.set_ylim(0, 100)

@@ -247,10 +247,13 @@ def imitate(learner, z, step, on_token):
     problems, _ = learner.problems(step, learner.settings.rollouts)
     answers = gold_answers(learner.tokenizer, learner.task, problems)
     with learner.adapter.using(learner.model, z):
-        accumulate_gradient(learner.model, learner.adapter, answers, [1.0] * len(answers), Sampling(1.0),
-                            learner.settings)
+        kl = accumulate_gradient(learner.model, learner.adapter, answers, [1.0] * len(answers), Sampling(1.0),
+                                 learner.settings)
     parallel.add_up_gradients(z, weight=1 / learner.shares.n)
-    return {"tokens": sum(len(a.ids) for a in answers) / len(answers)}
+    metrics = {"tokens": sum(len(a.ids) for a in answers) / len(answers)}
+    if learner.settings.lam > 0:
+        metrics["kl"] = kl
+    return metrics
 
 def update(learner, z, optimizer, step, on_token):
     """One update of z -> what there is to say about the step."""

@@ -4,6 +4,7 @@
     python sample.py --adapt cem       # find a mixture for an unseen task from a few examples, and try it
     python sample.py --adapt prompt    # a chat; each turn goes to the expert that fits it
 """
+import os
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,8 @@ from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP,
                     open_log, open_model, parse_flags, report, run_main, show)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import Experts, load_expert, load_experts, read_metadata, save_expert
-from formats.huggingface import write_hf
+from formats.huggingface import check_new_folder, write_hf
+from formats.tokenizer import read_template
 from rl import chat_ids
 from svf import mix, using
 from tasks import get_task
@@ -56,8 +58,9 @@ class Config:
 def read_config():
     """The flags, checked, with the folder of the experts found."""
     config = parse_flags(Config, __doc__)
+    config = replace(config, experts=str(beside_the_scripts(config.experts)))
     check_flags(config)
-    return replace(config, experts=str(beside_the_scripts(config.experts)))
+    return config
 
 def check_flags(config):
     if config.prompt is not None and not config.prompt.strip():
@@ -74,12 +77,16 @@ def check_flags(config):
         raise ValueError("--image belongs to a prompt or a chat; the problems of a task have their own")
     if config.image and not Path(config.image).is_file():
         raise FileNotFoundError(f"the image {config.image} does not exist")
+    if config.save == "other":
+        raise ValueError('--save other: "other" is the base model; choose another name')
     if config.save and Path(config.experts, f"{config.save}.safetensors").exists():
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
     if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
-    if config.export and Path(config.export).exists():
-        raise ValueError(f"{config.export} is there already; --export to a new folder")
+    if config.save and not os.access(config.experts, os.W_OK):
+        raise ValueError(f"--save: nothing can be written to {config.experts}; name other --experts")
+    if config.export:
+        check_new_folder(config.export)
 
 def needs_examples(config):
     """Whether the first pass is a search that looks at examples of a task."""
@@ -88,7 +95,11 @@ def needs_examples(config):
 def task_of(config):
     """The task that is named, or one for a search that has none; else None."""
     if config.task:
-        return get_task(config.task, config.data, config.max_new_tokens)
+        task = get_task(config.task, config.data, config.max_new_tokens)
+        if "test" not in task.splits and not config.prompt and not config.export:
+            raise ValueError(f"{config.task} has too few rows for a test; they serve as examples: add a "
+                             "prompt and --adapt cem")
+        return task
     if needs_examples(config):
         return get_task(UNSEEN_TASK, config.data)
     return None
@@ -275,14 +286,18 @@ class Chat:
             add_expert(self.config, self.adaptive, name)
         self.config = replace(self.config, expert=name)
         self.first_pass = FirstPass(self.config, self.adaptive, task=None)
-        print(f"[{name or self.config.adapt} answers]")
+        answering = name or self.config.adapt
+        print("[the base model answers]" if answering == "none" else f"[{answering} answers]")
 
     def room_for(self, problem):
         """The problem with as many earlier turns as the context holds; the oldest leave, and it is said."""
         most = self.adaptive.model.args.max_seq_len - self.config.max_new_tokens
         task = chat_task(self.config, problem)
         forgotten = 0
-        while len(chat_ids(self.adaptive.tokenizer, task, problem)) > most and problem.history:
+        while len(chat_ids(self.adaptive.tokenizer, task, problem)) > most:
+            if not problem.history:
+                raise ValueError(f"the message alone is longer than the {most} tokens that the context holds "
+                                 "beside an answer")
             problem = replace(problem, history=problem.history[2:])
             forgotten += 1
         if forgotten:
@@ -329,22 +344,25 @@ def answer_task(config, adaptive, task, first_pass):
     """Answer test problems, show the first few beside the base model's answers, and score all."""
     open_log(config.out)
     problems = task.problems("test", config.n, config.seed)
-    answers = {"base": answer_with_mixtures(adaptive, task, problems, [BASE] * len(problems), "base")}
-    report(config.out, task.name, "test", "base", problems, answers["base"], seed=config.seed)
+    answers = answer_with_mixtures(adaptive, task, problems, [BASE] * len(problems), "base")
+    report(config.out, task.name, "test", "base", problems, answers, seed=config.seed)
+    rows = {"base": (problems, answers)}
     mixtures = first_pass(problems)
     if any(mixture != BASE for mixture in mixtures):
         row = config.expert or config.adapt
         asked = all_dressed(problems, mixtures, adaptive.experts.metadata)
-        answers[row] = answer_with_mixtures(adaptive, task, asked, mixtures, row)
-        report(config.out, task.name, "test", row, asked, answers[row], seed=config.seed)
-    show(problems, answers)
+        answers = answer_with_mixtures(adaptive, task, asked, mixtures, row)
+        report(config.out, task.name, "test", row, asked, answers, seed=config.seed)
+        rows[row] = asked, answers
+    show(problems, rows)
     print(f"\nwrote {config.out}")
 
 def export(config, adaptive, first_pass):
     """Write the model with the mixture of the first pass merged into its weights."""
     [mixture] = first_pass([Problem(config.prompt or "")])
+    template = read_template(config.chat_template) if config.chat_template else ""
     with using(adaptive.model, mix(adaptive.experts.answering(), mixture)):
-        print(write_hf(adaptive.model, config.export))
+        print(write_hf(adaptive.model, config.export, template))
 
 def main():
     config = read_config()

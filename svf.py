@@ -1,4 +1,4 @@
-"""Singular value fine-tuning (Transformer², section 3.1): W' = U diag(σ ⊙ z) Vᵀ, with only z learned.
+"""Singular value fine-tuning (Transformer², section 3.2): W' = U diag(σ ⊙ z) Vᵀ, with only z learned.
 
 Since Uᵀ W = diag(σ) Vᵀ, the same W' needs only the basis on the smaller side of W, r = min(out, in):
 

@@ -16,10 +16,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None
 import torch
 from tqdm import tqdm
 
@@ -29,15 +25,16 @@ import parallel
 import svf
 from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
                     TEST_SEED, answer_with_adapter, append, bar, beside_the_scripts, check_resume,
-                    check_same_flags, command_line, flag, gains, kept_or_answered, load_adapter, machine,
-                    mean_and_error, model_flags, open_eyes, open_model, parse_flags, peak_memory,
-                    pick_device, report, run_main, save_state, show, templates_of, whole_state)
+                    check_same_flags, command_line, flag, flag_name, gains, kept_or_answered, load_adapter,
+                    lock_log, machine, mean_and_error, model_flags, open_eyes, open_model, parse_flags,
+                    peak_memory, pick_device, report, run_main, save_state, show, templates_of, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.experts import load_experts, save_expert
 from model import Sampling
 from rl import Learner, Settings, accuracy, imitate, reinforce, train_expert
 from tasks import get_task, sandbox
 from tasks.dispatch import N_EXAMPLES, dispatch_task
+from tasks.jsonl import FEWEST
 
 EVAL_EVERY = 8  # steps between validations
 SHOWN = {"right": "right {:6.1%}", "finished": "finished {:6.1%}", "tokens": "{:5.1f} tokens",
@@ -86,7 +83,7 @@ def check_flags(config):
     if config.quick:
         for name in ("steps", "n_val", "n_test"):
             if getattr(config, name) != getattr(Config, name):
-                raise ValueError(f"--quick sets --{name.replace('_', '-')}; leave one of them out")
+                raise ValueError(f"--quick sets {flag_name(name)}; leave one of them out")
     if config.basis not in svf.BASES:
         raise ValueError(f"--basis {config.basis} is not known; choose {', '.join(svf.BASES)}")
     for name, adapter in (("basis", "svf"), ("rank", "lora"), ("alpha", "lora")):
@@ -94,7 +91,7 @@ def check_flags(config):
             raise ValueError(f"--{name} belongs to --adapter {adapter}, not to {config.adapter}")
     for name in unused_flags(config):
         if getattr(config, name) != getattr(Config, name):
-            raise ValueError(f"--{name.replace('_', '-')} has no part in --objective {config.objective} "
+            raise ValueError(f"{flag_name(name)} has no part in --objective {config.objective} "
                              f"--learner {config.learner}; leave it out")
     if config.tensor_parallel and config.adapter != "svf":
         raise ValueError(f"--tensor-parallel cuts models under --adapter svf, not {config.adapter}")
@@ -145,13 +142,7 @@ class Run:
         self.fingerprint = model.fingerprint
         if parallel.rank() > 0:
             return  # the first process writes
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.log, "a")
-        if not locked(self.lock):
-            raise ValueError(f"another run is at work in {self.folder}; choose another --out")
-        self.lock.truncate(min(self.logged, self.log.stat().st_size))  # logged but not saved is done again
-        for half_written in self.folder.glob("*.part"):  # of a run that was killed while it saved
-            half_written.unlink()
+        self.lock = lock_log(self.folder, self.config.resume, self.logged)
 
     def save_step(self, metrics):
         append(self.log, metrics)
@@ -159,18 +150,6 @@ class Run:
             return
         save_state(self.folder, {"state": self.state, "config": asdict(self.config),
                                  "fingerprint": self.fingerprint, "logged": self.log.stat().st_size})
-
-def locked(file):
-    """Whether no other process has a lock on the open file; from here on this one has."""
-    if fcntl is None:
-        return True  # Windows has none; two runs in one folder are the user's to avoid
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks; there, too
-    return True
 
 def open_run(config):
     """A new run, or what an earlier one left to go on from. Raises ValueError where the flags do not fit."""
@@ -208,20 +187,36 @@ def shares_of(config):
     return parallel.Shares(parallel.rank(), parallel.world())
 
 def training_task(config):
-    """The task, or None for dispatch, whose task depends on the experts. Raises ValueError for one that is
-    only for evaluation."""
+    """The task, or None for dispatch, whose task depends on the experts. Raises ValueError for one that
+    nothing can be learned from."""
     if config.task == "dispatch":
+        check_rollouts(config, usual_group=1)
         return None
     task = get_task(config.task, config.data, config.max_new_tokens)
+    if "train" not in task.splits and config.task.endswith(".jsonl"):
+        raise ValueError(f"{config.task} has too few rows to train on: a hash of the question sends them to "
+                         "training, validation and test, 60 : 20 : 20, where at least "
+                         f"{', '.join(map(str, FEWEST.values()))} are needed")
     if "train" not in task.splits:
         raise ValueError(f"--task {config.task} is only for evaluation; train on another")
-    group = config.group or task.group
-    if config.rollouts % group and "group" not in unused_flags(config):
-        raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
-    if config.rollouts // group % shares_of(config).n:
-        raise ValueError(f"{parallel.world()} processes cannot share the {config.rollouts // group} problems "
-                         "of a step evenly; choose other --rollouts")
+    if task.name == "other":
+        raise ValueError('"other" is the base model among experts; give the file another name')
+    check_rollouts(config, task.group)
     return task
+
+def check_rollouts(config, usual_group):
+    """Raises ValueError for rollouts that cannot be compared in groups, or shared by the processes."""
+    n_problems = config.rollouts
+    if "group" not in unused_flags(config):
+        group = config.group or usual_group
+        if config.rollouts % group:
+            raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
+        if config.rollouts == 1:
+            raise ValueError("--rollouts 1 has no other answer to be compared with; choose more")
+        n_problems //= group
+    if n_problems % shares_of(config).n:
+        raise ValueError(f"{parallel.world()} processes cannot share the {n_problems} problems of a step "
+                         "evenly; choose other --rollouts")
 
 def adapter_options(config):
     """What the flags say to the adapter's `wrap`."""
@@ -266,15 +261,15 @@ def make_learner(config, task, gradient):
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z, each process answering its share; {} is the base model, whose answers
-    are kept between runs, unless it is cut into parts, which must answer together, or looks at images."""
+    are kept between runs, unless several processes must answer together, or it looks at images."""
     mine = learner.shares.of(problems)
 
     def answer_them():
         return answer_with_adapter(learner, z, mine, desc)
 
-    is_whole = parallel.world() == learner.shares.n
+    is_alone = parallel.world() == 1
     is_biased = learner.sampling.logit_bias is not None  # the dispatcher's, which is no part of the model
-    if not z and is_whole and not is_biased and not learner.task.has_images:
+    if not z and is_alone and not is_biased and not learner.task.has_images:
         answers = kept_or_answered(answer_them, learner.model, learner.tokenizer, learner.task, mine)
     else:
         answers = answer_them()
@@ -327,9 +322,11 @@ def compare(run, learner):
         problems = learner.task.problems(split, run.config.n_test, TEST_SEED)
         rows = {}
         for row, z in (("base", {}), ("expert", run.state["best"])):
-            rows[row] = greedy_answers(learner, z, problems, f"{row}, {split}")
-            report(run.log, learner.task.name, split, row, problems, rows[row])
-        by_problem, templates = gains(rows["base"], rows["expert"]), templates_of(problems)
+            answers = greedy_answers(learner, z, problems, f"{row}, {split}")
+            report(run.log, learner.task.name, split, row, problems, answers)
+            rows[row] = problems, answers
+        (_, base), (_, expert) = rows.values()
+        by_problem, templates = gains(base, expert), templates_of(problems)
         mean, error = mean_and_error(by_problem, templates)
         print(f"{'':<43} {100 * mean:+5.1f} ± {100 * error:3.1f} points, problem by problem")
         append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error,
@@ -340,8 +337,9 @@ def say_what_is_next(run, expert, example):
     """What to type, with an example problem of the task."""
     config = run.config
     file, experts = shlex.quote(str(expert)), shlex.quote(config.experts)
-    # dispatch's is a long question
-    request = example.prompt.splitlines()[-1].removeprefix("Request: ")
+    request = example.prompt
+    if config.task == "dispatch":  # its problems are a long question about a request, which is its last line
+        request = request.splitlines()[-1].removeprefix("Request: ")
     if example.instruction:  # that of a problem; the task's own stands in the expert's metadata
         request += f" {example.instruction}"
     request = shlex.quote(request)

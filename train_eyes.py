@@ -11,6 +11,7 @@ from VALIDATION on (tasks/easy_vqa.py) train nothing; they say how far it is.
     python train_eyes.py --data easy_vqa/data --resume     # after Ctrl-C
 """
 import math
+import os
 import random
 import shlex
 import time
@@ -22,13 +23,13 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-import parallel
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
-                    check_same_flags, command_line, flag, machine, model_flags, parse_flags, pick_device,
-                    run_main, save_state, whole_state)
+                    check_same_flags, command_line, flag, lock_log, machine, model_flags, parse_flags,
+                    pick_device, run_main, save_state, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.eyes import checked_eyes, give_sight, save_eyes
 from formats.load import load
+from formats.tokenizer import read_template
 from model import Sampling, Stopping, generate
 from rl import Answer, answer_logprobs
 from tasks.easy_vqa import COLORS, SHAPES, VALIDATION, YES_OR_NO, read_part, words_of
@@ -173,7 +174,8 @@ class Teller:
         right = 0
         for i, ids in enumerate(written):
             said = words_of(self.tokenizer.decode(ids).lower())
-            right += {SHAPES[pictures.shapes[i]], COLORS[pictures.colors[i]]} <= said
+            if SHAPES[pictures.shapes[i]] in said and COLORS[pictures.colors[i]] in said:
+                right += 1
         return right
 
 # -- training ------------------------------------------------------------------------------------------------
@@ -209,7 +211,8 @@ def read_state(path, config, model, lessons):
         raise ValueError(f"{path.parent} was begun with another model than {config.model} is now")
     with whole_state(path):
         lesson = lessons[state["lesson"]]
-        is_whole = (0 < state["step"] <= lesson.steps and "param_groups" in state["optimizer"]
+        is_whole = (0 < state["step"] <= lesson.steps and state["logged"] >= 0
+                    and "param_groups" in state["optimizer"]
                     and state["weights"].keys() == lesson.weights.state_dict().keys()
                     and all(v.isfinite().all() for v in state["weights"].values()))
         if not is_whole:
@@ -245,13 +248,13 @@ def learn(lesson, train, val, config, fingerprint, state):
                        f"{time.time() - started:.0f} s")
             save_state(out, {"lesson": lesson.name, "step": step, "weights": lesson.weights.state_dict(),
                              "optimizer": optimizer.state_dict(), "config": asdict(config),
-                             "fingerprint": fingerprint})
+                             "fingerprint": fingerprint, "logged": (out / "log.jsonl").stat().st_size})
 
 # -- the steps of main ---------------------------------------------------------------------------------------
 
 def read_config():
     config = parse_flags(Config, __doc__)
-    if parallel.world() > 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("train_eyes.py runs in one process; leave out torchrun")
     check_resume(Path(config.out), Path(config.out, "state.pt").exists(), config.resume)
     return config
@@ -261,7 +264,7 @@ def open_language_model(config):
     device, dtype = pick_device(config.device, config.dtype)
     model, tokenizer = load(config.model, device, dtype)
     if config.chat_template:
-        tokenizer.use_template(Path(config.chat_template).read_text(encoding="utf-8"))
+        tokenizer.use_template(read_template(config.chat_template))
     if tokenizer.sight is not None:
         raise ValueError(f"{config.model} has eyes of its own")
     return model, tokenizer
@@ -302,17 +305,15 @@ def main():
     train, val = train.to(eyes.projection.weight.device), val.to(eyes.projection.weight.device)
     print(f"{sum(p.numel() for p in eyes.parameters()) / 1e6:.1f} M parameters of eyes, {len(train)} images "
           f"to learn from, {len(val)} others")
-    out.mkdir(parents=True, exist_ok=True)
-
-    if state.get("lesson") != "projection":
-        learn(lessons["tower"], train, val, config, model.fingerprint, state)
-    eyes.tower.requires_grad_(False)
-    learn(lessons["projection"], train, val, config, model.fingerprint, state)
-
     path = out / "eyes.safetensors"
-    save_eyes(path, eyes, model.fingerprint, command=command_line())
-    append(out / "log.jsonl", {"command": command_line(), "seconds": round(time.time() - started),
-                               "machine": machine(model)})
+    with lock_log(out, config.resume, state.get("logged", 0)):
+        if state.get("lesson") != "projection":
+            learn(lessons["tower"], train, val, config, model.fingerprint, state)
+        eyes.tower.requires_grad_(False)
+        learn(lessons["projection"], train, val, config, model.fingerprint, state)
+        save_eyes(path, eyes, model.fingerprint, command=command_line())
+        append(out / "log.jsonl", {"command": command_line(), "seconds": round(time.time() - started),
+                                   "machine": machine(model)})
     say_what_is_next(config, path)
 
 def say_what_is_next(config, path):

@@ -9,7 +9,7 @@
 from dataclasses import dataclass
 
 from tasks.generated import NAMES, Generator, fill, templates
-from tasks.grading import mentions_gold, reward, score_numbers
+from tasks.grading import score_numbers, score_options
 from tasks.interface import Problem, Task
 from tasks.reasoning_problems import DAYS, MONTHS
 
@@ -42,16 +42,19 @@ A school opened in {y}. In which year had it been open for {k} years? => {y + k}
 def make_calendar(rng, part, template):
     slots = {"A": rng.choice(NAMES[part]), "day": rng.choice(DAYS), "d": rng.randint(1, 28),
              "month": rng.choice(MONTHS), "y": rng.randint(1900, 2020), "k": rng.randint(2, 9)}
-    return Problem(fill(template.question, slots), "Answer:", fill(template.answer, slots))
+    gold = fill(template.answer, slots)
+    options = ()
+    for names in (tuple(DAYS), tuple(MONTHS)):
+        if gold in names:
+            options = names  # an answer that lists them all is not right
+    return Problem(fill(template.question, slots), "Answer:", gold, options)
 
 def score_dates(problems, texts):
-    """A year is right if the answer concludes with it, a word if the answer mentions it."""
+    """A year is right if the answer concludes with it, so is a day or a month."""
     rewards = []
     for problem, text in zip(problems, texts):
-        if problem.gold.isdigit():
-            rewards += score_numbers([problem], [text])
-        else:
-            rewards.append(reward(mentions_gold(problem, text)))
+        score = score_options if problem.options else score_numbers
+        rewards += score([problem], [text])
     return rewards
 
 TASKS = [Task(name="calendar", description="calendar questions", system="Give only the answer.",

@@ -1,8 +1,11 @@
 """Real checkpoints from disk, and experts.
 
     load.py           any format -> the model and its tokenizer; strict, one tensor at a time
+    checkpoint.py     what the formats have in common: a shape, tensors by Meta's names, a tokenizer
     meta.py, huggingface.py, gguf_file.py    one format each
     default_model.py  fetches the model that the scripts use when none is named
-    tokenizer.py      text <-> ids, and chats
+    tokenizer.py      text <-> ids
+    chat.py           a conversation, as the model's own template writes it
+    eyes.py           the eyes of a model: Hugging Face's names, our file
     experts.py        experts and kept bases on disk
 """

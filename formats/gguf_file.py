@@ -14,9 +14,11 @@ from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, m
 from model import ModelArgs, stretched
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# parts of keys that change the computation
-CHANGING = ("rope.scaling", "expert", "logit_scale", "attention.scale", "residual_scale", "embedding_scale",
+# parts of keys that change the computation, and values with which some of them do not
+CHANGING = ("rope.scal", "expert", "logit_scale", "attention.scale", "residual_scale", "embedding_scale",
             "softcapping", "clamp_kqv")
+HARMLESS = {"rope.scaling.type": "none", "rope.scaling.factor": 1.0, "rope.scale_linear": 1.0,
+            "logit_scale": 1.0, "residual_scale": 1.0, "embedding_scale": 1.0}
 
 @dataclass
 class GGUFTensor:
@@ -44,8 +46,13 @@ def read_gguf(path):
     if architecture not in ARCHITECTURES:
         raise ValueError(f"{path}: the architecture {architecture!r} is not supported "
                          f"({', '.join(ARCHITECTURES)} are)")
+    if fields.get("split.count", 1) > 1:
+        raise ValueError(f"{path} is one of {fields['split.count']} parts; join them by llama-gguf-split "
+                         "--merge")
     for key in sorted(fields):
-        if key.startswith(architecture) and any(part in key for part in CHANGING) and fields[key]:
+        _, _, name = key.partition(f"{architecture}.")
+        changes = any(part in name for part in CHANGING) and fields[key] and fields[key] != HARMLESS.get(name)
+        if changes:
             raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors "
                              "folder")
     found = {tensor.name: tensor for tensor in reader.tensors}
@@ -63,22 +70,24 @@ def read_gguf(path):
 def gguf_args(fields, architecture, tied_embeddings):
     """ModelArgs from a file's fields."""
 
-    def field(name, *default):
-        key = f"{architecture}.{name}"
-        return fields.get(key, *default) if default else fields[key]
+    def field(name):
+        return fields[f"{architecture}.{name}"]
+
+    def field_or(name, default):
+        return fields.get(f"{architecture}.{name}", default)
 
     n_heads = field("attention.head_count")
     dim = field("embedding_length")
-    head_dim = field("attention.key_length", field("rope.dimension_count", dim // n_heads))
+    head_dim = field_or("attention.key_length", field_or("rope.dimension_count", dim // n_heads))
     return ModelArgs(
         dim=dim, n_layers=field("block_count"), n_heads=n_heads,
-        n_kv_heads=field("attention.head_count_kv", n_heads), head_dim=head_dim,
+        n_kv_heads=field_or("attention.head_count_kv", n_heads), head_dim=head_dim,
         hidden_dim=field("feed_forward_length"),
-        vocab_size=field("vocab_size", len(fields["tokenizer.ggml.tokens"])),
+        vocab_size=field_or("vocab_size", len(fields["tokenizer.ggml.tokens"])),
         norm_eps=round(field("attention.layer_norm_rms_epsilon"), 9),  # a float32: 9.9999997e-6
-        rope_theta=field("rope.freq_base", 10000.0),
+        rope_theta=field_or("rope.freq_base", 10000.0),
         # within its window a model computes what it would without one; longer rows are refused
-        max_seq_len=min(field("context_length"), field("attention.sliding_window", 1 << 24) or 1 << 24),
+        max_seq_len=min(field("context_length"), field_or("attention.sliding_window", 0) or 1 << 24),
         tied_embeddings=tied_embeddings, qkv_bias=architecture == "qwen2", qk_norm=architecture == "qwen3")
 
 def llama3_scaling(factors, args):

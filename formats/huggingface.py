@@ -6,17 +6,18 @@ as Meta does and put the rows back when reading, wq by n_heads and wk by n_kv_he
 writes sense for about twenty tokens. Biases of wq and wk and the norms behind them go the same way.
 """
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from formats import tokenizer as tokenizers_of
 from formats.checkpoint import (Checkpoint, checked, halves_to_pairs, heads_of, meta_names,
                                 pairs_to_halves)
+from formats.experts import write_safetensors
 from formats.eyes import WITH_EYES, eyes_args, our_name
 from model import ModelArgs
 
@@ -183,7 +184,7 @@ def hf_config(model):
     config = {theirs: getattr(args, ours) for ours, theirs in HF_KEYS.items()}
     config |= {"architectures": [architecture], "model_type": model_type, "hidden_act": "silu",
                "rope_theta": args.rope_theta, "eos_token_id": sorted(model.stop_ids),
-               "torch_dtype": str(model.tok_embeddings.weight.dtype)[6:]}
+               "torch_dtype": str(model.tok_embeddings.weight.dtype).removeprefix("torch.")}
     if args.rope_scaling is not None:
         config["rope_scaling"] = {"rope_type": "llama3", **dict(zip(HF_ROPE, args.rope_scaling))}
     if args.no_rope_layers:
@@ -212,8 +213,19 @@ def tokenizer_files(folder):
         return []
     return sorted({file for name in names for file in folder.glob(name)})
 
-def write_hf(model, folder):
-    """Write the model as it computes now, merged W' within `using`, as a Hugging Face folder.
+def check_new_folder(folder):
+    """Make sure, before the work begins, that a new folder can be written. Raises ValueError if it is there
+    already, OSError if it cannot be made."""
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"{folder} is there already; name a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder.parent, os.W_OK):
+        raise PermissionError(f"nothing can be written to {folder.parent}; name another folder")
+
+def write_hf(model, folder, template=""):
+    """Write the model as it computes now, merged W' within `using`, as a Hugging Face folder, with the chat
+    template that was named where the model has none, or another.
 
     Returns a sentence that says what was written. The folder appears whole or not at all. Raises ValueError
     for a folder that exists, and for a model with eyes.
@@ -221,16 +233,17 @@ def write_hf(model, folder):
     folder = Path(folder)
     if model.eyes is not None:
         raise ValueError("a model cannot be exported with its eyes; leave out --image, or take another model")
-    if folder.exists():
-        raise ValueError(f"{folder} is there already; export to a new folder")
+    check_new_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
         beside = Path(beside, folder.name)
         beside.mkdir()
         (beside / "config.json").write_text(json.dumps(hf_config(model), indent=2))
-        save_file(hf_state(model), beside / "model.safetensors", metadata={"format": "pt"})
+        write_safetensors(beside / "model.safetensors", hf_state(model), {"format": "pt"})
         files = tokenizer_files(Path(model.name))
         for file in files:
             shutil.copy(file, beside)
+        if template:
+            (beside / "chat_template.jinja").write_text(template, encoding="utf-8")
         beside.rename(folder)
     if files:
         return f"wrote {folder} with its tokenizer"

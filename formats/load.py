@@ -23,7 +23,7 @@ from vision import Eyes
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""
     refuse_pointers(path)
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix.lower() == ".gguf" and path.is_file():
         read = read_gguf
     elif (path / "params.json").exists() and any(path.glob("consolidated.*.pth")):
         read = read_meta
@@ -33,6 +33,8 @@ def open_checkpoint(path):
         raise FileNotFoundError(f"the model {path} has neither params.json with consolidated.*.pth (Meta) "
                                 "nor config.json (Hugging Face); name a folder, a .gguf file, or "
                                 f"{DEFAULT_MODEL}")
+    elif path.exists():
+        raise ValueError(f"the model {path} is no .gguf file; of another format, name the folder it is in")
     else:
         raise FileNotFoundError(
             f"the model {path} does not exist; name a folder, a .gguf file, or {DEFAULT_MODEL}")

@@ -63,8 +63,6 @@ def read_meta(folder):
             shards.append(torch.load(file, mmap=True, map_location="cpu", weights_only=True))
         except (RuntimeError, pickle.UnpicklingError) as error:
             raise ValueError(f"{file} is not a whole checkpoint: {str(error).splitlines()[0]}") from error
-    if not shards:
-        raise ValueError(f"{folder} has a params.json but no consolidated.*.pth")
     tensors = {name: ShardedTensor(name, [shard.get(name) for shard in shards])
                for name in shards[0] if name != "rope.freqs"}  # a stored table, computed here instead
     args = replace(args, tied_embeddings="output.weight" not in tensors)

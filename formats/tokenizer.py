@@ -13,6 +13,7 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import tiktoken
 
@@ -87,20 +88,19 @@ class BytePairs:
 class HFVocabulary:
     """Any other tokenizer.json, by the `tokenizers` package (Mistral's SentencePiece vocabulary, for one)."""
 
-    def __init__(self, path):
+    def __init__(self, path, specials):
         try:
             from tokenizers import Tokenizer as HFTokenizer
         except ModuleNotFoundError:
-            raise ValueError(
-                f"{path} is no byte-level BPE; it needs one more package: pip install tokenizers") from None
+            raise ValueError(f"tiktoken cannot express {path}; it needs one more package: "
+                             "pip install tokenizers") from None
         try:
             self.hf = HFTokenizer.from_file(str(path))
         except Exception as error:  # the package raises nothing more precise
             raise ValueError(f"{path} is no tokenizer: {error}") from error
         self.hf.no_truncation()  # settings that a training run may have saved in the file
         self.hf.no_padding()
-        self.specials = {token.content: i for i, token in self.hf.get_added_tokens_decoder().items()
-                         if token.special}
+        self.specials = dict(specials)
         self.added = {}  # this package knows them itself
         # what text must never become, whatever is left out later; an unknown character may be unknown
         self.forbidden = {i for text, i in self.specials.items() if text != "<unk>"}
@@ -251,25 +251,40 @@ def from_hf(folder):
     path = folder / "tokenizer.json"
     file = json.loads(path.read_text(encoding="utf-8"))
     config = json_of(folder / "tokenizer_config.json")
-    by_kind = {True: {}, False: {}}
+    names = {key: token["content"] if isinstance(token, dict) else token
+             for key, token in config.items() if key in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    template = template_of(folder, config)
+    specials, added = {}, {}
     for token in file["added_tokens"]:
-        by_kind[token.get("special", True)][token["content"]] = token["id"]
+        text = token["content"]
+        # some trainers add the tokens of a chat without saying that they are special
+        ends_a_turn = text in STOPS or text == names.get("eos_token")
+        is_written = text.startswith("<|") and text in template
+        if token.get("special", True) or ends_a_turn or is_written:
+            specials[text] = token["id"]
+        else:
+            added[text] = token["id"]
     vocabulary = None
     cut = cut_of(file)
     if cut is not None:
         merges = [m.split(" ") if isinstance(m, str) else m for m in file["model"]["merges"]]
-        vocabulary = from_table(file["model"]["vocab"], merges, by_kind[True], by_kind[False], cut)
+        vocabulary = from_table(file["model"]["vocab"], merges, specials, added, cut)
     if vocabulary is None:
-        vocabulary = HFVocabulary(path)
-    names = {key: token["content"] if isinstance(token, dict) else token
-             for key, token in config.items() if key in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    return Tokenizer(vocabulary, template_of(folder, config), names, eos_ids_of(folder, names, vocabulary))
+        vocabulary = HFVocabulary(path, specials)
+    return Tokenizer(vocabulary, template, names, eos_ids_of(folder, names, vocabulary))
+
+def read_template(path):
+    """The text of a template's file, without a byte order mark. Raises ValueError if it is not UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 def template_of(folder, config):
     """The chat template of a folder: a file of its own, or in tokenizer_config.json; "" if there is none."""
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        return read_template(file)
     template = config.get("chat_template") or json_of(folder / "chat_template.json").get("chat_template", "")
     if isinstance(template, list):  # several, by name
         template = {each["name"]: each["template"] for each in template}.get("default", "")

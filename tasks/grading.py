@@ -63,8 +63,12 @@ def is_one_number(text):
     found = NUMBER.fullmatch(plain_notation(text).strip())
     return found is not None and len(values_of(found)) == 1
 
-# what announces a result: the text behind the last of these is what an answer concludes with
-CONCLUSION = re.compile(r"=|####|\\boxed|\banswer(?: is)?\b:?", re.IGNORECASE)
+# what announces a result: the text behind the last of these is what an answer concludes with. "The answer to
+# 3 + 4 is" announces one, too
+CONCLUSION = re.compile(r"""
+    = | \#\#\#\# | \\boxed
+    | \banswer\b (?: (?:\s+(?:to|for|of|when|if)\b [^.\n=]{0,80}?)? (?:\s+(?:is|would\ be)\b | \s*:) )?""",
+                        re.VERBOSE | re.IGNORECASE)
 
 def conclusions(text):
     """What stands behind each announcement of a result, the last first."""
@@ -101,7 +105,10 @@ def mentioned_options(options, text):
     """The candidates in the order in which the text mentions them, in lower case."""
     longest_first = sorted(options, key=len, reverse=True)
     any_option = "|".join(re.escape(option.lower()) for option in longest_first)
-    return re.findall(rf"(?<!\w)(?:{any_option})(?!\w)", text.lower())
+    before, behind = r"(?<!\w)", r"(?!\w)"
+    if any(is_one_number(option) for option in options):  # 3 does not stand in 3.5, -3 or 2.3
+        before, behind = r"(?<![\w-])(?<!\d[.,])", r"(?!\w|[.,]\d)"
+    return re.findall(f"{before}(?:{any_option}){behind}", text.lower())
 
 def chosen_option(options, text):
     """The candidate that an answer concludes with, in lower case, or None: the first behind the last

@@ -23,7 +23,7 @@ OWN_ROW = ('{"question": "…", "answer": "…"} and, if you like, "options": ["
            '"image"')
 SYSTEM, PREFILL = "Answer the question.", "Answer:"  # where a row says nothing else
 LFS_POINTER = b"version https://git-lfs"  # how the file begins that stands for a large one
-LONGEST = 20_000  # characters of a text; more than any context here holds
+LONGEST = 1_000_000  # characters of a text; no context holds more
 FEWEST = {"train": 20, "val": 10, "test": 10}  # rows that training needs in each split
 
 def refuse_pointer(path, written):
@@ -57,6 +57,10 @@ def read_problems(path, problem_of, row_looks_like):
                 f"{path} line {number} cannot be read ({error!r}); a row is {row_looks_like}") from error
     return problems
 
+def text_of_number(value):
+    """12.0 -> '12'; as many digits as a float has."""
+    return f"{value:.15g}"
+
 def text_of(row, key, default=None):
     """The text at `key`; a number is taken as its text. Raises ValueError for anything else."""
     value = row.get(key, default)
@@ -65,7 +69,7 @@ def text_of(row, key, default=None):
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{key} is {value}")
-        value = f"{value:.10g}"
+        value = text_of_number(value)
     if not isinstance(value, str):
         raise ValueError(f"{key} is {value!r}, not a text")
     if len(value) > LONGEST:
@@ -83,7 +87,9 @@ def own_problem(row):
     options = row.get("options", [])
     if not isinstance(options, list):
         raise ValueError(f"options is {options!r}, not a list of texts")
-    options = tuple(text_of({"option": option}, "option") for option in options)
+    options = tuple(text_of({"option": option}, "option").strip() for option in options)
+    if "" in options:
+        raise ValueError("an option is empty")
     if options and gold.lower() not in [option.lower() for option in options]:
         raise ValueError(f"the answer {gold!r} is not among the options")
     return Problem(question, text_of(row, "prefill", PREFILL), gold, options, text_of(row, "system", SYSTEM),
@@ -120,6 +126,16 @@ def of_images(problems):
         numbered.append(problem)
     return numbered
 
+def each_once(path, problems):
+    """Each question once, about each image. Raises ValueError where the same question has another answer."""
+    found = {}
+    for problem in problems:
+        first = found.setdefault((problem.prompt, problem.image), problem)
+        if first.gold != problem.gold:
+            raise ValueError(f"{path} asks {problem.prompt[:200]!r} twice, with the answers {first.gold!r} "
+                             f"and {problem.gold!r}; the text that differs belongs in the question")
+    return list(found.values())
+
 def own_task(path, max_new_tokens):
     """The Task of a user's jsonl file. With too few rows to train on, all are examples, in the split `val`.
 
@@ -139,9 +155,7 @@ def own_task(path, max_new_tokens):
     problems = read_problems(path, problem_of, OWN_ROW)
     if not problems:
         raise ValueError(f"{path} has no rows; a row is {OWN_ROW}")
-    # each question once, about each image
-    problems = list({(problem.prompt, problem.image): problem for problem in problems}.values())
-    problems = of_images(problems)
+    problems = of_images(each_once(path, problems))
     by_split = {"train": [], "val": [], "test": []}
     for problem in problems:
         by_split[split_of(Path(problem.image).name or problem.prompt)].append(problem)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tasks.grading import numbers, score_expressions, score_letters, score_numbers, score_programs
 from tasks.interface import Problem, ProgramCheck, Rows, Task
-from tasks.jsonl import read_problems
+from tasks.jsonl import read_problems, text_of_number
 from tasks.judged_programs import JudgedCheck, score_judged_programs
 from tasks.math_problems import MATH_TASK
 
@@ -24,13 +24,13 @@ from tasks.math_problems import MATH_TASK
 
 def gsm8k_problem(row):
     gold = numbers(row["answer"].split("####")[1])[-1]
-    return Problem(row["question"], gold=f"{gold:.10g}")
+    return Problem(row["question"], gold=text_of_number(gold))
 
 def mawps_problem(row):
     gold = float(row["answer"])
     if not math.isfinite(gold):
         raise ValueError(f"answer is {gold}")
-    return Problem(row["question"], MATH_TASK.prefill, f"{gold:.10g}")
+    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold))
 
 def math_problem(row):
     if "\\boxed" not in row["solution"]:

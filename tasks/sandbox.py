@@ -73,8 +73,8 @@ def become_nobody():
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
-        except PermissionError:
-            pass  # a root that may not; the kernel's filter needs no rights
+        except OSError:
+            pass  # a root that may not, or where there is no such user; the kernel's filter needs no rights
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # root would not be bound by it
 
 # system calls that compute: read write close fstat lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask
@@ -216,9 +216,12 @@ def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 def are_close(a, b, tolerance):
-    """Whether a float is near; two integers, infinities and NaNs are not near, they are equal or not."""
+    """Whether a float is near; two integers, infinities and NaNs are not near, they are equal or not. Where a
+    float is expected, 1e-6 is near to 0, as MBPP+ and HumanEval+ have it."""
     if isinstance(a, int) and isinstance(b, int):
         return False
+    if isinstance(b, float):
+        tolerance = max(tolerance, 1e-6)
     try:
         a, b = float(a), float(b)
     except OverflowError:  # 10 ** 400

@@ -176,6 +176,17 @@ def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(ex
     assert dressed(Problem("p", "math: 1 +"), {"math": 1.0}, metadata).prefill == "math: 1 +"
     for mixture in ({"other": 1.0}, {"math": 0.5, "code": 0.5}):
         assert dressed(PROBLEMS[0], mixture, metadata) is PROBLEMS[0]
+    for weight in (0.0, [0.5, 0.2]):  # one expert, and a search that left some of the base model
+        assert dressed(PROBLEMS[0], {"math": weight}, metadata) is PROBLEMS[0]
+
+def test_two_experts_of_a_name_or_two_classifiers_are_refused(experts):
+    metadata = experts.metadata["math"]
+    with pytest.raises(ValueError, match="there is an expert math already"):
+        experts.add("math", {}, metadata)
+    some = Experts()
+    some.add("dispatch", {}, metadata | {"kind": "dispatch"})
+    with pytest.raises(ValueError, match="another and dispatch are both classifiers"):
+        some.add("another", {}, metadata | {"kind": "dispatch"})
 
 def test_calibration_sends_the_examples_out_in_equal_shares(real):
     """Mean probability of each category over the example requests, as many of each category: 1 / K."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import common
 import svf
@@ -80,6 +81,14 @@ try:
 except OSError as error:
     print(error)
 """
+
+def test_memory_that_is_not_there_is_one_sentence_on_a_cpu_too(capsys):
+    def ask_for_a_petabyte():
+        torch.empty(1 << 48)
+
+    with pytest.raises(SystemExit) as end:
+        common.run_main(ask_for_a_petabyte)
+    assert end.value.code == 2 and capsys.readouterr().err.startswith("error: out of memory")
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit on files stands for a full disk")
 def test_a_line_that_the_disk_has_no_room_for_leaves_no_half_of_it(tmp_path):

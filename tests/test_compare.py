@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import compare  # noqa: E402
 import plot  # noqa: E402
 import results  # noqa: E402
-from plot import rows_of  # noqa: E402
+from common import rows_of  # noqa: E402
 
 def compared(monkeypatch, tiny_folder, out, *more):
     monkeypatch.setattr(sys, "argv", ["compare.py", "--model", str(tiny_folder), "--steps", "1", "--rollouts",

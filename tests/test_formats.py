@@ -1,6 +1,7 @@
 """pytest tests/test_formats.py: the same random model in every layout, and every wrong file in one
 sentence."""
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from safetensors.torch import save_file
 
+import bench
 from formats.checkpoint import meta_names
 from formats.huggingface import no_rope_layers, write_hf
 from formats.load import load
@@ -81,8 +83,8 @@ def write_gguf(folder, architecture="llama", args=ARGS, kind="F32", extra=None, 
     writer.add_layer_norm_rms_eps(args.norm_eps)
     writer.add_rope_freq_base(args.rope_theta)
     if extra is not None:
-        method, value = extra
-        getattr(writer, method)(value)
+        method, values = extra
+        getattr(writer, method)(*values)
     specials = ["<|im_start|>", "<|im_end|>", "<think>"]
     vocabulary = tokenizer_json(0)["model"]["vocab"]
     writer.add_tokenizer_model("gpt2")
@@ -197,6 +199,7 @@ def test_a_folder_with_mistrals_params_json_is_hugging_faces(tmp_path):
     folder = write_hf_by_hand(tmp_path / "hf")
     (folder / "params.json").write_text(json.dumps({"dim": 48, "head_dim": 8}))
     assert load(folder, "cpu")[0].args == load(write_hf_by_hand(tmp_path / "other"), "cpu")[0].args
+    assert bench.read_args(folder).head_dim == bench.read_args(folder / "config.json").head_dim == 8
 
 FAMILIES = {"Qwen2ForCausalLM": replace(ARGS, qkv_bias=True), "Qwen3ForCausalLM": replace(ARGS, qk_norm=True),
             "SmolLM3ForCausalLM": replace(ARGS, no_rope_layers=(1,))}
@@ -227,9 +230,25 @@ def test_a_gguf_file_is_the_same_model(tmp_path, architecture, args):
 
 def test_a_gguf_key_that_changes_the_computation_is_named_and_a_window_is_a_context(tmp_path):
     with pytest.raises(ValueError, match="llama.attn_logit_softcapping = 30.0 is not supported"):
-        load(write_gguf(tmp_path / "m", extra=("add_attn_logit_softcapping", 30.0)), "cpu")
-    model, _ = load(write_gguf(tmp_path / "n", extra=("add_sliding_window", 64)), "cpu")
+        load(write_gguf(tmp_path / "m", extra=("add_attn_logit_softcapping", [30.0])), "cpu")
+    model, _ = load(write_gguf(tmp_path / "n", extra=("add_sliding_window", [64])), "cpu")
     assert model.args.max_seq_len == 64
+
+@pytest.mark.parametrize("key, value, named", [
+    ("llama.rope.scale_linear", 4.0, "llama.rope.scale_linear = 4.0 is not supported"),
+    ("llama.rope.scale_linear", 1.0, None), ("llama.rope.scaling.factor", 1.0, None),
+    ("llama.logit_scale", 1.0, None), ("llama.logit_scale", 0.5, "llama.logit_scale = 0.5 is not supported")])
+def test_a_factor_in_a_gguf_file_is_refused_unless_it_is_one(tmp_path, key, value, named):
+    folder = write_gguf(tmp_path / "m", extra=("add_float32", (key, value)))
+    if named is None:
+        load(folder, "cpu")
+        return
+    with pytest.raises(ValueError, match=named):
+        load(folder, "cpu")
+
+def test_a_part_of_a_gguf_file_says_how_to_join_the_parts(tmp_path):
+    with pytest.raises(ValueError, match="is one of 2 parts"):
+        load(write_gguf(tmp_path / "m", extra=("add_uint16", ("split.count", 2))), "cpu")
 
 def test_smollm3_without_a_list_leaves_rope_out_of_every_fourth_layer():
     assert no_rope_layers({"num_hidden_layers": 9}) == (3, 7)
@@ -298,6 +317,8 @@ def test_a_truncated_file_and_a_wrong_path_are_one_sentence(tmp_path):
         load(tmp_path / "nowhere", "cpu")
     with pytest.raises(FileNotFoundError, match="neither params.json"):
         load(tmp_path, "cpu")
+    with pytest.raises(ValueError, match="is no .gguf file; of another format, name the folder"):
+        load(file, "cpu")
 
 def test_the_embedding_of_a_tied_model_is_read_backwards(tmp_path):
     state = random_state(args=replace(ARGS, tied_embeddings=True))
@@ -318,3 +339,21 @@ def test_an_exported_folder_loads_again_and_is_the_merged_model(tmp_path):
     assert tokenizer.decode(tokenizer.encode("héllo")) == "héllo"
     with pytest.raises(ValueError, match="is there already"):
         write_hf(model, tmp_path / "out")
+    write_hf(model, tmp_path / "new" / "folder", CHATML + "{# another #}")
+    assert load(tmp_path / "new" / "folder", "cpu")[1].chat([{"role": "user", "content": "Hi"}])
+    (tmp_path / "new" / "folder" / "tokenizer_config.json").unlink()
+    assert load(tmp_path / "new" / "folder", "cpu")[1].format is not None  # chat_template.jinja
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit on files stands for a full disk")
+def test_an_export_to_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path):
+    import resource
+    model, _ = load(write_hf_by_hand(tmp_path / "source"), "cpu")
+    (tmp_path / "out").mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
+    try:
+        with pytest.raises(OSError, match="could not be written"):
+            write_hf(model, tmp_path / "out" / "exported")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "out").iterdir()) == []

@@ -62,6 +62,12 @@ def test_the_start_is_the_base_model_bit_for_bit_and_it_comes_back(dtype):
         raise KeyboardInterrupt
     assert torch.equal(model["w1"](x), base)
 
+def test_parameters_of_a_weight_that_is_not_wrapped_are_refused():
+    model = layer(12, 31, False)
+    with pytest.raises(ValueError, match="parameters of w7, which is not wrapped"), \
+            lora.using(model, {"w7.A": torch.ones(1, 31), "w7.B": torch.ones(12, 1)}):
+        pass
+
 def test_a_rank_has_the_size_it_should():
     sizes = {name: v.shape for name, v in lora.start(layer(12, 31, False, rank=2)).items()}
     assert sizes == {"w1.A": (2, 31), "w1.B": (12, 2)}

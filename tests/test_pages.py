@@ -17,7 +17,10 @@ PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md
 def commands():
     """(script, its flags) of every python command on the pages."""
     for text in PAGES.values():
-        yield from re.findall(r"python ((?:tools/|examples/)?\w+\.py)([^\n`#|]*)", text)
+        for in_backticks in re.findall(r"`([^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+            yield from re.findall(r"python ((?:tools/|examples/)?\w+\.py)([^#|]*)", in_backticks)
+        for block in re.findall(r"```.*?```", text, re.DOTALL):
+            yield from re.findall(r"python ((?:tools/|examples/)?\w+\.py)([^\n`#|]*)", block)
 
 def test_every_command_of_the_pages_names_a_script_and_flags_that_exist():
     assert {script for script, _ in commands()} >= {"train.py", "sample.py", "eval.py", "bench.py", "plot.py"}

@@ -74,6 +74,9 @@ with svf.using(model, z):
 parallel.add_up_gradients(z, weight=1)
 optimizer = torch.optim.AdamW(z.values(), lr=0.01, weight_decay=0.0)
 optimizer.step()
+of_no_answer = {"w": torch.ones(3, requires_grad=True)}
+parallel.add_up_gradients(of_no_answer, weight=1)
+assert of_no_answer["w"].grad is None  # by a gradient of 0 AdamW would move it
 torch.save({"logits": logits, "merged": merged, "decoded": decoded, "by_row": by_row, "base": base,
             "dz": {name: v.grad for name, v in z.items()}, "z": {name: v.detach() for name, v in z.items()}},
            f"{sys.argv[3]}-{parallel.rank()}.pt")

@@ -83,6 +83,7 @@ def test_values_of_another_type_are_not_the_same():
     assert not same(1.0, float("inf")) and same(float("inf"), float("inf")) and not same(float("nan"), 1.0)
     assert not same(10 ** 400, 1.5) and not same(1.5, 10 ** 400) and not same(10 ** 400, 10 ** 400 + 1)
     assert same(20, 20.0) and same([20], [20.0])  # as the data set's own assert says
+    assert same(5e-17, 0.0) and not same(1e-3, 0.0) and not same(5e-17, 0)
     assert same(0.1 + 0.2, 0.3) and not same(1.0, 1.1) and same(1.0, 1.05, 0.1)
 
 def test_a_hundred_hostile_programs_escape_nowhere_and_leave_nothing_behind():

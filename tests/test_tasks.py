@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from common import chance
 from tasks import cousins_of, family_tasks, get_task
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
@@ -42,6 +43,8 @@ def test_the_last_number_of_a_text(text, value):
     ("5 - 3 = 2, and 2 + 4 = 6", 6), ("5 cakes * 3 eggs = 15 eggs * 24 hours = 360", 360),
     ("= $1,200 for 5", 1200), ("so it is #### 15", 15), ("\\boxed{15} for 5 cakes", 15),
     ("3 * 5 = 15 eggs, in 20 minutes", 15), ("The answer is 15, not 16.", 15),
+    ("The answer to 3 * 5 is 15", 15), ("The answer for 5 cakes is 15.", 15), ("answer for 5 cakes: 15", 15),
+    ("The answer 15 is for 5 cakes", 15), ("The answer would be 15 for 5 cakes", 15),
     ("3 eggs and 5 cakes", 5), ("I do not know", None), ("Fifteen.", 15), ("fifteen, not 16", 16),
     ("twenty-five", None), ("one hundred eggs", None), ("No one knows", None), ("8 million", 8)])
 def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
@@ -51,6 +54,7 @@ def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, v
 @pytest.mark.parametrize("text, verdict", [
     ("Ben", "ben"), ("Ben is taller than Anna.", "ben"), ("Of Anna and Ben, the taller is Ben.", "ben"),
     ("It is Ben, not Anna", "ben"), ("Anna is 5. The answer is Ben.", "ben"),
+    ("The answer to whether Anna or Ben is taller is Ben", "ben"),
     ("Anna or Ben? Ben", "anna"), ("neither", None), ("BEN!", "ben"), ("Benny", None)])
 def test_the_option_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
     assert chosen_option(("Anna", "Ben"), text) == verdict
@@ -77,6 +81,10 @@ def test_the_letter_an_answer_chooses(text, letter):
     ("```python\ndef f():", "```python\ndef f(): return 1\n```", "def f(): return 1\n")])
 def test_a_program_is_the_answers_own_fenced_block_or_what_the_prefill_opened(prefill, text, program):
     assert program_of(Problem("", prefill), text) == program
+
+def test_an_option_that_is_a_number_does_not_stand_in_another():
+    assert [chosen_option(("3", "30", "300"), text) for text in ("3.", "3.5", "3,000", "-3", "2.3", "30")] == [
+        "3", None, None, None, None, "30"]
 
 def test_options_are_whole_words():
     assert mentioned_options(("Ann", "Anna"), "ann, no: ANNA.") == ["ann", "anna"]
@@ -122,14 +130,14 @@ def test_no_shortcut_answers_closed_questions(name):
     """First, last and most frequent candidate, the majority answer, always yes: within 5 points of chance."""
     for split in get_task(name).splits:
         problems = get_task(name).problems(split, 700 if split == "heldout" else 2000, 0)
-        chance = sum(1 / len(p.options) for p in problems) / len(problems)
+        guessed = chance(problems)
         majority = collections.Counter(p.gold for p in problems).most_common(1)[0][0]
         rules = {"first": lambda p: mentions(p)[0], "last": lambda p: mentions(p)[-1],
                  "most frequent": lambda p: collections.Counter(mentions(p)).most_common(1)[0][0],
                  "majority": lambda p: majority, "yes": lambda p: "yes"}
         for rule, guess in rules.items():
             right = sum(guess(p) == p.gold for p in problems) / len(problems)
-            assert right < chance + 0.05, (split, rule, right, chance)
+            assert right < guessed + 0.05, (split, rule, right, guessed)
 
 @pytest.mark.parametrize("name", ["math", "math_hard"])
 def test_no_shortcut_answers_word_problems(name):
@@ -251,6 +259,17 @@ def test_a_file_is_split_by_its_questions_and_keeps_its_splits_as_it_grows(tmp_p
         assert parts[0][split] < parts[1][split] and len(parts[1][split]) >= FEWEST[split]
         assert all(split_of(question) == split for question in parts[1][split])
 
+def test_the_same_question_counts_once_and_with_another_answer_it_is_refused(tmp_path):
+    row = {"question": "Is this positive?", "answer": "yes", "context": "I like it."}
+    task = get_task(write_rows(tmp_path / "own.jsonl", [row, row]))
+    assert len(task.problems("val", 9, 0)) == 1
+    with pytest.raises(ValueError, match="'Is this positive.' twice, with the answers 'yes' and 'no'"):
+        get_task(write_rows(tmp_path / "own.jsonl", [row, row | {"answer": "no", "context": "I hate it."}]))
+
+def test_a_gold_number_keeps_its_digits(tmp_path):
+    task = get_task(write_rows(tmp_path / "own.jsonl", [{"question": "How much?", "answer": 123456789.25}]))
+    assert task.score(task.problems("val", 1, 0) * 2, ["123456789.25", "123456789.2"]) == [1, -1]
+
 def test_few_rows_are_examples_and_a_bom_crlf_and_blank_lines_are_read(tmp_path):
     path = tmp_path / "few.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"question": "A?", "answer": "b"}\r\n\r\n'
@@ -274,7 +293,8 @@ def test_a_file_of_another_encoding_is_named_with_what_it_is(tmp_path, written, 
     ('{"question": "A?", "answer": ["b"]}', "answer is"), ('["A?", "b"]', "no JSON object"),
     ('{"question": "A?", "answer": NaN}', "answer is nan"), ('{"question": "A?", "answer": 1e999}', "inf"),
     ('{"question": null, "answer": "b"}', "question is None"), ("[" * 20000, "RecursionError"),
-    ('{"question": "' + "x" * 10 ** 6 + '", "answer": "b"}', "characters; 20000 are the most"),
+    ('{"question": "' + "x" * (10 ** 6 + 1) + '", "answer": "b"}', "characters; 1000000 are the most"),
+    ('{"question": "A?", "answer": "b", "options": ["b", " "]}', "an option is empty"),
     ("{", "JSONDecodeError")])
 def test_a_bad_row_of_ones_own_is_named_with_its_line(tmp_path, row, named):
     path = tmp_path / "own.jsonl"

@@ -124,6 +124,37 @@ def test_added_tokens_that_are_not_special_are_text_with_an_id(tmp_path):
     ours = chatml(tmp_path, tokenizer)
     assert ours.encode("süß") == [115, 258, *"ß".encode()] and ours.decode(ours.encode("süß")) == "süß"
 
+@pytest.mark.parametrize("package", ["tiktoken", "tokenizers"])
+def test_tokens_of_a_chat_that_were_added_without_being_special_are(tmp_path, package):
+    """As some trainers add them: nobody types them, they end an answer, and they are no part of it."""
+    tokenizer = tokenizer_json()
+    for token in tokenizer["added_tokens"]:
+        token |= {"special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    if package == "tokenizers":
+        pytest.importorskip("tokenizers")
+        tokenizer["pre_tokenizer"]["trim_offsets"] = True
+        tokenizer["decoder"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                                "use_regex": True}
+        tokenizer["normalizer"] = {"type": "NFD"}  # which tiktoken does not express
+    ours = chatml(tmp_path, tokenizer)
+    assert ours.stop_ids == {257} and ours.decode([*b"Lima", 257]) == "Lima"
+    ids = ours.chat([{"role": "user", "content": "a"}])
+    assert ids[0] == 256 and ids.count(257) == 1
+    if package == "tiktoken":
+        assert 257 not in ours.encode("<|im_end|>")
+    else:
+        with pytest.raises(ValueError, match="a special token of this model"):
+            ours.encode("<|im_end|>")
+
+def test_a_template_may_have_a_file_of_its_own_and_a_byte_order_mark(tmp_path):
+    folder = write_tokenizer(tmp_path / "model", chat_template="")
+    (folder / "chat_template.jinja").write_text("\ufeff" + CHATML, encoding="utf-8")
+    ours = from_hf(folder)
+    assert ours.as_read(ours.chat([{"role": "user", "content": "Hi"}])).startswith("<|im_start|>user\nHi")
+    (folder / "chat_template.jinja").write_text(CHATML, encoding="utf-16")
+    with pytest.raises(ValueError, match="chat_template.jinja is not UTF-8"):
+        from_hf(folder)
+
 def test_a_special_token_beyond_the_models_vocabulary_is_left_out(tmp_path):
     tokenizer = tokenizer_json()
     tokenizer["added_tokens"] += [{"content": "[PAD]", "id": 512}]

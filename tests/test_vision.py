@@ -444,6 +444,11 @@ def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tin
             train_eyes.main()
     two = run("train_eyes.py", *flags, "--resume")
     assert two.returncode == 0, two.stderr
+    steps = []
+    for name in ("one", "two"):
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        steps.append([json.loads(line).get("step") for line in lines])
+    assert steps[0] == steps[1] == [100, 150, 100, 110, None]  # no line twice
     ends = [load_file(tmp_path / name / "eyes.safetensors") for name in ("one", "two")]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
@@ -478,6 +483,9 @@ def test_other_flags_or_another_model_do_not_resume_the_eyes(tiny_folder, tmp_pa
     torch.save(state | {"fingerprint": "another"}, tmp_path / "run" / "state.pt")
     code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, "--resume")
     assert code == 2 and "begun with another model" in said.err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, "--resume")
+    assert code == 2 and "leave out torchrun" in said.err
 
 def test_the_table_of_pictures_counts_kinds_and_ways_to_guess(tiny_folder, tmp_path):
     """On a data set whose commonest answers are known, with an expert that changes nothing."""

@@ -36,12 +36,14 @@ def start(flags):
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sys.argv = ["train.py", *flags]
-    code = 0
+    code = 1  # of whatever goes wrong; nothing of it may leave the fork, whose folder is the parent's
     try:
         runpy.run_path(train.__file__, run_name="__main__")
+        code = 0
     except SystemExit as end:
-        code = end.code
-    os._exit(code or 0)
+        code = end.code or 0
+    finally:
+        os._exit(code)
 
 def finish(flags):
     """The exit code of a run that nobody kills."""
@@ -79,7 +81,9 @@ def main():
             kill_after(start(flags), rng.uniform(0, seconds))
             begun = (folder / "run" / "state.pt").exists()
             kills_in_work += begun
-            failed += finish([*flags, "--resume"] if begun else flags) != 0
+            if finish([*flags, "--resume"] if begun else flags) != 0:
+                failed += 1
+                continue
             different += not same_tensors(load_file(folder / "run" / "silence.safetensors"), wanted)
             left_behind += {path.name for path in (folder / "run").iterdir()} != WHOLE
     print(f"{chosen.n} kills within the {seconds:.1f} s of a run, {kills_in_work} of them with a state to "

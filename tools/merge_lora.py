@@ -17,11 +17,13 @@ sys.path.insert(0, str(ROOT))
 import lora  # noqa: E402
 from common import run_main  # noqa: E402
 from formats.experts import read_expert  # noqa: E402
-from formats.huggingface import write_hf  # noqa: E402
+from formats.huggingface import check_new_folder, write_hf  # noqa: E402
 from formats.load import load  # noqa: E402
 
 def merge(expert, folder):
-    """Writes the folder -> what was written. Raises ValueError for an expert of another adapter or model."""
+    """Writes the folder -> what was written. Raises ValueError for an expert of another adapter or model, or
+    a damaged one."""
+    check_new_folder(folder)
     parameters, metadata = read_expert(expert)
     if metadata["adapter"] != "lora":
         raise ValueError(f"{expert} was made by the adapter {metadata['adapter']}; those of svf are exported "
@@ -36,6 +38,8 @@ def merge(expert, folder):
     shapes = {name: v.shape for name, v in lora.start(model).items()}
     if {name: v.shape for name, v in parameters.items()} != shapes:
         raise ValueError(f"{expert} is damaged: its tensors are not those of LoRA of rank {metadata['rank']}")
+    if not all(v.isfinite().all() for v in parameters.values()):
+        raise ValueError(f"{expert} is damaged: some of its numbers are not finite")
     with lora.using(model, parameters):
         return write_hf(model, folder)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from common import (DEFAULT_EYES, MODEL_HELP, TEST_SEED, ModelChoice, answer_with_adapter,  # noqa: E402
-                    append, command_line, hits, load_adapter, machine, mean_and_error, open_eyes, open_model,
-                    run_main)
+                    append, command_line, hits, load_adapter, machine, mean_and_error, open_eyes, open_log,
+                    open_model, run_main)
 from formats.default_model import DEFAULT_MODEL  # noqa: E402
 from formats.experts import read_expert  # noqa: E402
 from model import Sampling  # noqa: E402
@@ -84,6 +84,7 @@ def main():
     parser.add_argument("--out", default="out/pictures.jsonl")
     flags = parser.parse_args()
     tasks = [easy_vqa_task(name, flags.data) for name in EASY_VQA]
+    open_log(flags.out)
     learner, z = open_learner(flags)
     for task in tasks:
         problems = task.problems("test", flags.n, TEST_SEED)

@@ -13,14 +13,15 @@ from statistics import mean
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import plot  # noqa: E402
-from common import mean_and_error  # noqa: E402
+from common import TEST_SEED, chance, mean_and_error, read_log, rows_of  # noqa: E402
+from tasks import get_task  # noqa: E402
 
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "RESULTS.md", "COSTS.md")
 TASKS = ("math", "code", "reasoning")
 
 def read(name):
-    return plot.read_log(RESULTS / f"{name}.jsonl")
+    return read_log(RESULTS / f"{name}.jsonl")
 
 def percent(value):
     return f"{100 * value:.1f}"
@@ -46,7 +47,7 @@ class TrainingRun:
         [self.end] = [record for record in self.records if "command" in record]
 
     def row(self, split, row):
-        [record] = plot.rows_of(self.records, split=split, row=row)
+        [record] = rows_of(self.records, split=split, row=row)
         return record
 
     def accuracy(self, split, row):
@@ -54,7 +55,7 @@ class TrainingRun:
         return with_error(record["accuracy"], record["se"])
 
     def gain_record(self, split):
-        [record] = [record for record in plot.rows_of(self.records, split=split) if "gain" in record]
+        [record] = [record for record in rows_of(self.records, split=split) if "gain" in record]
         return record
 
     def gain(self, split):
@@ -92,9 +93,12 @@ def headline_table():
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
         said.append(gained(*mean_gain(runs)))
+        guessed = chance(get_task(task).problems("test", 256, TEST_SEED))
+        said.append("–" if guessed is None else percent(guessed))
         said.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
         rows.append([task, *said])
-    return table(["task", "command", "base, %", "expert, %", "gain, points", "minutes"], rows)
+    head = ["task", "command", "base, %", "expert, %", "gain, points", "guessing", "minutes"]
+    return table(head, rows)
 
 def runs_table():
     rows = []
@@ -139,7 +143,7 @@ def base_accuracy(run, name):
 
 def finals_of(records, method):
     """The runs with several seeds at the best rate, without those that collapsed."""
-    return [run for run in plot.rows_of(records, method=method, stage="final") if "collapsed" not in run]
+    return [run for run in rows_of(records, method=method, stage="final") if "collapsed" not in run]
 
 def compare_table():
     """What each method gains at its best rate."""
@@ -172,7 +176,7 @@ def compare_rates_table():
     records = read("compare")
     rows = []
     for method in plot.methods_of(records):
-        grid = sorted(plot.rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
+        grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
         said = [f"{record['lr']:.2g}: {'collapsed' if 'collapsed' in record else percent(record['val'])}"
                 for record in grid]
         rows.append([method, ", ".join(said)])
@@ -188,7 +192,7 @@ def accuracy_table_of(name):
     for row in dict.fromkeys(record["row"] for record in records):
         cells = [row]
         for task in tasks:
-            found = plot.rows_of(records, task=task, row=row)
+            found = rows_of(records, task=task, row=row)
             cells.append(with_error(found[0]["accuracy"], found[0]["se"]) if found else "–")
             cells.append(gained(found[0]["gain"], found[0]["gain_se"]) if found else "–")
         rows.append(cells)
@@ -249,7 +253,7 @@ def pictures_table():
         records = read(log)
         cells = []
         for task, kind in kinds:
-            [record] = plot.rows_of(records, task=task, kind=kind, row=row)
+            [record] = rows_of(records, task=task, kind=kind, row=row)
             cell = with_error(record["accuracy"], record["se"])
             if label not in ("majority", "base"):
                 cell += f" ({gained(record['gain'], record['gain_se'])})"
@@ -262,7 +266,7 @@ def qwen_table():
     """Qwen2.5-Coder-0.5B on the paper's own sets, and an expert of MBPP."""
     run = TrainingRun("qwen-mbpp")
     rows = []
-    for record in plot.rows_of(read("qwen-base"), row="base"):
+    for record in rows_of(read("qwen-base"), row="base"):
         row = [record["task"], str(record["n"]), with_error(record["accuracy"], record["se"]),
                percent(record["finished"])]
         row += [run.accuracy("test", "expert"), run.gain("test")] if record["task"] == "mbpp" else ["–", "–"]
