@@ -129,7 +129,7 @@ def test_tokens_of_a_chat_that_were_added_without_being_special_are(tmp_path, pa
     """As some trainers add them: nobody types them, they end an answer, and they are no part of it."""
     tokenizer = tokenizer_json()
     for token in tokenizer["added_tokens"]:
-        token |= {"special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        token |= dict.fromkeys(("special", "single_word", "lstrip", "rstrip", "normalized"), False)
     if package == "tokenizers":
         pytest.importorskip("tokenizers")
         tokenizer["pre_tokenizer"]["trim_offsets"] = True
