@@ -98,10 +98,9 @@ def basis_numbers(name, shape, gpus):
     n_out, n_in = shape
     return r * (n_in if name in parallel.BY_OUTPUT else n_out)
 
-def memory_plan(args, config, *, b, on_cpu):
+def memory_plan(args, weights, config, *, b, on_cpu):
     """{part: bytes} of a training step with λ = 0, on each of config.gpus that hold one model together;
     rollout and gradient come one after the other."""
-    weights = weights_of(args, config.layers)
     adapted = weights.adapted
     gpus = config.gpus
     tokens = config.prompt_tokens + config.new_tokens
@@ -133,7 +132,7 @@ def print_plan(config):
     where = f", on each of {config.gpus} GPUs that hold one model" if config.gpus > 1 else ""
     print(f"a training step of {config.rollouts} rollouts of {config.prompt_tokens} + {config.new_tokens} "
           f"tokens, {config.micro_batch} rows at a time, {b} bytes a number{where}:")
-    for part, value in memory_plan(args, config, b=b, on_cpu=config.device == "cpu").items():
+    for part, value in memory_plan(args, weights, config, b=b, on_cpu=config.device == "cpu").items():
         print(f"  {part:<26} {value / GB:8.2f} GB")
 
 # -- measuring -----------------------------------------------------------------------------------------------
@@ -229,7 +228,8 @@ class Bench:
             svf.wrap(self.model, svf.MODULES["all"])
 
         self.measure("load", load_model, repeats=1)
-        self.shapes = [shape for _, shape in weights_of(self.model.args).adapted]
+        self.weights = weights_of(self.model.args)
+        self.shapes = [shape for _, shape in self.weights.adapted]
         self.linears = sum(m * n for m, n in self.shapes)
         self.table = self.model.args.vocab_size * self.model.args.dim
         r_cubed = sum(min(shape) ** 3 for shape in self.shapes)
@@ -292,7 +292,8 @@ class Bench:
         r_squared = sum(min(shape) ** 2 for shape in self.shapes)
         self.measure("merge and gradient of a step", merge_and_gradient, config.repeats,
                      operations=4 * seen * (self.linears + r_squared) + 4 * new * self.table + 4 * self.rmn)
-        plan = memory_plan(self.model.args, config, b=self.dtype.itemsize, on_cpu=self.device.type == "cpu")
+        plan = memory_plan(self.model.args, self.weights, config, b=self.dtype.itemsize,
+                           on_cpu=self.device.type == "cpu")
         print(f"  planned peak {plan['peak'] / GB:.2f} GB")
 
     def cem_generation(self):

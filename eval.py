@@ -28,7 +28,7 @@ from tasks.interface import Problem, Task
 ROWS = ["base", "uninstructed", "random", "expert", "shuffled", "uniform", "examples", *STRATEGIES]
 N_SHOWN = 3  # solved examples in the prompt of the row "examples"
 # names under which controls stand among the experts: a random z, and an expert's numbers in random order
-RANDOM, SHUFFLED = "random", "shuffled "
+RANDOM, SHUFFLED = "random/", "shuffled/"  # in names of experts, which no file can have
 
 @dataclass
 class Config:
@@ -124,7 +124,7 @@ class Table:
             if self.config.rows and kind not in self.config.rows.split(","):
                 continue
             if kind == "shuffled":
-                rows += [Row(SHUFFLED + name, kind, expert=SHUFFLED + name)
+                rows += [Row(f"shuffled {name}", kind, expert=SHUFFLED + name)
                          for name in self.adaptive.experts.task]
             elif kind == "expert":
                 rows += [Row(f"expert {name}", kind, expert=name) for name in self.adaptive.experts.task]

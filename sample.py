@@ -77,6 +77,8 @@ def check_flags(config):
         raise ValueError("--image belongs to a prompt or a chat; the problems of a task have their own")
     if config.image and not Path(config.image).is_file():
         raise FileNotFoundError(f"the image {config.image} does not exist")
+    if config.show_prompt and config.task and not config.prompt:
+        raise ValueError("--show-prompt belongs to a prompt or a chat; add a prompt to --task")
     if config.save == "other":
         raise ValueError('--save other: "other" is the base model; choose another name')
     if config.save and Path(config.experts, f"{config.save}.safetensors").exists():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ARGS, PARAMS, random_state, random_z, write_meta
 
-from bench import Config, basis_numbers, kept_bytes, memory_plan, read_args
+from bench import Config, basis_numbers, kept_bytes, memory_plan, read_args, weights_of
 from formats.experts import KeptBases
 from formats.load import load
 from formats.meta import meta_args
@@ -27,7 +27,8 @@ STEP = Config(rollouts=64, micro_batch=2, prompt_tokens=256, new_tokens=256)
 
 def test_the_plan_of_an_8b_adds_up_and_allocates_nothing(tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))
-    plan = memory_plan(read_args(str(tmp_path)), STEP, b=2, on_cpu=False)
+    args = read_args(str(tmp_path))
+    plan = memory_plan(args, weights_of(args), STEP, b=2, on_cpu=False)
     assert round(plan["W"] / 2 / 1e9, 2) == 8.03
     assert plan["z, its gradient, Adam"] == 16 * 720_896
     assert round(plan["bases"] / 2 / 1e9, 2) == 2.75
@@ -41,7 +42,7 @@ def test_the_plan_of_a_70b_on_eight_gpus_is_the_hand_count(tmp_path):
     args = ModelArgs(dim=d, n_layers=n_layers, n_heads=64, n_kv_heads=8, head_dim=128, hidden_dim=hidden,
                      vocab_size=128256, norm_eps=1e-5, rope_theta=5e5, max_seq_len=8192)
     step = replace(STEP, gpus=8)
-    plan = memory_plan(args, step, b=2, on_cpu=False)
+    plan = memory_plan(args, weights_of(args), step, b=2, on_cpu=False)
     linears = n_layers * (2 * d * d + 2 * kv * d + 3 * hidden * d)
     tables = 2 * 128256 * d + (2 * n_layers + 1) * d
     assert plan["W"] == 2 * (linears / 8 + tables)
@@ -49,7 +50,7 @@ def test_the_plan_of_a_70b_on_eight_gpus_is_the_hand_count(tmp_path):
     # wq, w1, w3 by output and wo, w2 by input: d × d; wk and wv by output: V of r = 1024 columns
     assert plan["bases"] == 2 * n_layers * (5 * d * d + 2 * d * kv)
     assert plan["rollout: key-value cache"] == 64 * 512 * 2 * n_layers * 128 * 2  # one key head of eight
-    half = memory_plan(args, replace(step, layers="even"), b=2, on_cpu=False)
+    half = memory_plan(args, weights_of(args, "even"), step, b=2, on_cpu=False)
     assert half["W"] == plan["W"] and half["bases"] == plan["bases"] / 2 and half["W'"] == plan["W'"] / 2
     assert plan["peak"] > 80e9 > half["peak"]
 

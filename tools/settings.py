@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import svf  # noqa: E402
 from common import (ModelChoice, answer_with_adapter, append, lenient_accuracy, machine,  # noqa: E402
-                    open_model)
+                    open_model, run_main)
 from model import Sampling  # noqa: E402
 from rl import Learner, Settings, accuracy, reinforce, train_expert  # noqa: E402
 from tasks import cousins_of, get_task  # noqa: E402
@@ -22,10 +22,12 @@ USUAL = Settings(steps=16, rollouts=64, group=4, micro_batch=16, lr=4e-3, lam=0.
                  patience=1)
 
 def settings_of(text):
-    """'steps=12,lr=2e-3' -> Settings."""
+    """'steps=12,lr=2e-3' -> Settings. Raises ValueError for another text."""
     changes = {}
     for change in text.split(","):
-        name, value = change.split("=")
+        name, _, value = change.partition("=")
+        if not value or not hasattr(USUAL, name):
+            raise ValueError(f"{change!r} is no setting; write for example steps=12,lr=2e-3")
         changes[name] = type(getattr(USUAL, name))(value)
     return replace(USUAL, **changes)
 
@@ -45,13 +47,14 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     name, *texts = sys.argv[1:]
-    model, tokenizer = open_model(ModelChoice())
     task = get_task(name)
+    all_settings = [settings_of(text) for text in texts]
+    model, tokenizer = open_model(ModelChoice())
     kinds = {kind: get_task(kind).problems("val", N, SEED) for kind in [name, *cousins_of([name])]}
     learner = Learner(model, tokenizer, svf, task, Sampling(0.7), USUAL, reinforce)
     validated(learner, {}, {"task": name, "settings": None, "n": N, "machine": machine(model)}, kinds)
-    for text in texts:
-        learner.settings = settings_of(text)
+    for settings in all_settings:
+        learner.settings = settings
         started = time.time()
         state = {}
         for _ in train_expert(learner, state, no_validation):
@@ -61,4 +64,4 @@ def main():
         validated(learner, state["z"], record, kinds)
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
