@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -181,14 +181,15 @@ def locked(file):
     return True
 
 def lock_log(folder, resume, logged):
-    """The folder's log, open and locked until this process ends, cut to the `logged` bytes that belong to the
-    state. Raises ValueError where another run is at work in the folder, or was since it was looked at."""
+    """The folder's log, open and locked until it is closed, cut to the `logged` bytes that belong to the
+    state. Raises ValueError where another run is at work in the folder, or has begun there since."""
     folder.mkdir(parents=True, exist_ok=True)
     log = open(folder / "log.jsonl", "a")
     if not locked(log):
         raise ValueError(f"another run is at work in {folder}; choose another --out")
     check_resume(folder, (folder / "state.pt").exists(), resume)
-    log.truncate(min(logged, log.seek(0, os.SEEK_END)))  # logged but not saved is done again
+    size = log.seek(0, os.SEEK_END)
+    log.truncate(min(logged, size))  # logged but not saved is done again
     for half_written in (*folder.glob("state.part"), *folder.glob("*.safetensors.*.part")):
         half_written.unlink()  # by a run that was killed while it saved
     return log
@@ -466,7 +467,8 @@ def kept_or_answered(answer_them, model, tokenizer, task, problems):
         beside.write_text(json.dumps([asdict(answer) for answer in answers]))
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that takes no file has none to remove
+            beside.unlink()
         print(f"note: the base model's answers are not kept for the next run ({error})")
     return answers
 

@@ -27,8 +27,9 @@ from tasks.interface import Problem, Task
 
 ROWS = ["base", "uninstructed", "random", "expert", "shuffled", "uniform", "examples", *STRATEGIES]
 N_SHOWN = 3  # solved examples in the prompt of the row "examples"
-# names under which controls stand among the experts: a random z, and an expert's numbers in random order
-RANDOM, SHUFFLED = "random/", "shuffled/"  # in names of experts, which no file can have
+# controls stand among the experts under names with a slash, which no file can have: a random z, and an
+# expert's numbers in random order
+RANDOM, SHUFFLED = "random/", "shuffled/"
 
 @dataclass
 class Config:

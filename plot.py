@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 
 from common import ROOT, TEST_SEED, argument, chance, parse_flags, read_log, rows_of, run_main
-from tasks import get_task
+from tasks import family_tasks
 
 RESULTS = ROOT / "results"
 SEARCHES = "cem, 10 shots, seed"  # how eval.py's rows of the default search begin
@@ -105,7 +105,7 @@ def draw_bars(axes, records, task, rows):
 
 def draw_chance(axes, task, left, right):
     """A dashed line at what guessing among the options would get, where there are some."""
-    guessed = chance(get_task(task).problems("test", 256, TEST_SEED))
+    guessed = chance(family_tasks()[task].problems("test", 256, TEST_SEED))
     if guessed is not None:
         axes.plot([left, right], [100 * guessed] * 2, color="black", linestyle="--", linewidth=1.2)
         axes.text(right, 100 * guessed, " guessing", va="center", fontsize=9)
@@ -116,10 +116,10 @@ def plot_unseen(pyplot):
     figure, all_axes = pyplot.subplots(1, len(tasks), figsize=(4 * len(tasks), 4.4), sharey=True)
     for axes, task in zip(all_axes, tasks):
         best = f"expert {task.removesuffix('_hard')}"
-        draw_bars(axes, records, task, {
-            "base": ("base", GREY), "own expert": (best, ORANGE), "prompt": ("prompt", BLUE),
-            "classifier": ("classifier", BLUE), "CEM": (SEARCHES, BLUE), "all alike": ("uniform", GREEN)})
-        draw_chance(axes, task, -0.4, 5.4)
+        rows = {"base": ("base", GREY), "own expert": (best, ORANGE), "prompt": ("prompt", BLUE),
+                "classifier": ("classifier", BLUE), "CEM": (SEARCHES, BLUE), "all alike": ("uniform", GREEN)}
+        draw_bars(axes, records, task, rows)
+        draw_chance(axes, task, -0.4, len(rows) - 0.6)
     all_axes[0].set_ylabel("right, %")
     save(figure, RESULTS / "unseen.png")
 

@@ -252,7 +252,7 @@ def imitate(learner, z, step, on_token):
     parallel.add_up_gradients(z, weight=1 / learner.shares.n)
     metrics = {"tokens": sum(len(a.ids) for a in answers) / len(answers)}
     if learner.settings.lam > 0:
-        metrics["kl"] = kl
+        metrics["kl"] = sum(learner.shares.joined([kl])) / learner.shares.n
     return metrics
 
 def update(learner, z, optimizer, step, on_token):

@@ -77,16 +77,16 @@ def check_flags(config):
         raise ValueError("--image belongs to a prompt or a chat; the problems of a task have their own")
     if config.image and not Path(config.image).is_file():
         raise FileNotFoundError(f"the image {config.image} does not exist")
-    if config.show_prompt and config.task and not config.prompt:
-        raise ValueError("--show-prompt belongs to a prompt or a chat; add a prompt to --task")
+    if config.show_prompt and not config.prompt and (config.task or needs_examples(config)):
+        raise ValueError("--show-prompt belongs to a prompt or a chat; add a prompt")
     if config.save == "other":
         raise ValueError('--save other: "other" is the base model; choose another name')
     if config.save and Path(config.experts, f"{config.save}.safetensors").exists():
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
-    if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
-        raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
     if config.save and not os.access(config.experts, os.W_OK):
         raise ValueError(f"--save: nothing can be written to {config.experts}; name other --experts")
+    if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
+        raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
     if config.export:
         check_new_folder(config.export)
 
@@ -260,6 +260,7 @@ class Chat:
         self.first_pass = first_pass
         self.history = []  # messages of earlier turns, the oldest first
         self.image = config.image  # what the next message is about
+        self.loaded = {config.expert}  # names and files of experts beside those of the folder
 
     def obey(self, command):
         """/compare, /reset, /image FILE or /expert NAME. Raises ValueError for another command, an unknown
@@ -284,8 +285,9 @@ class Chat:
 
     def choose(self, name):
         """From now on this expert answers; with "" the first pass of the command line chooses again."""
-        if name and name not in self.adaptive.experts.answering():
+        if name and name not in self.adaptive.experts.answering() and name not in self.loaded:
             add_expert(self.config, self.adaptive, name)
+            self.loaded.add(name)
         self.config = replace(self.config, expert=name)
         self.first_pass = FirstPass(self.config, self.adaptive, task=None)
         answering = name or self.config.adapt

@@ -261,7 +261,8 @@ def make_learner(config, task, gradient):
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z, each process answering its share; {} is the base model, whose answers
-    are kept between runs, unless several processes must answer together, or it looks at images."""
+    are kept between runs, unless there are several processes (one that reads them would wait for one that
+    answers), the bias of dispatch, or images."""
     mine = learner.shares.of(problems)
 
     def answer_them():
@@ -320,18 +321,17 @@ def compare(run, learner):
         if split in ("train", "val"):
             continue
         problems = learner.task.problems(split, run.config.n_test, TEST_SEED)
-        rows = {}
+        answers = {}
         for row, z in (("base", {}), ("expert", run.state["best"])):
-            answers = greedy_answers(learner, z, problems, f"{row}, {split}")
-            report(run.log, learner.task.name, split, row, problems, answers)
-            rows[row] = problems, answers
-        (_, base), (_, expert) = rows.values()
-        by_problem, templates = gains(base, expert), templates_of(problems)
+            answers[row] = greedy_answers(learner, z, problems, f"{row}, {split}")
+            report(run.log, learner.task.name, split, row, problems, answers[row])
+        by_problem, templates = gains(answers["base"], answers["expert"]), templates_of(problems)
         mean, error = mean_and_error(by_problem, templates)
         print(f"{'':<43} {100 * mean:+5.1f} ± {100 * error:3.1f} points, problem by problem")
         append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error,
                          "gains": by_problem, "templates": templates})
-    show(problems, rows)  # of the last split, the one of unseen problems
+    # of the last split, the one of unseen problems
+    show(problems, {row: (problems, answers_of_row) for row, answers_of_row in answers.items()})
 
 def say_what_is_next(run, expert, example):
     """What to type, with an example problem of the task."""

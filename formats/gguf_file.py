@@ -42,15 +42,17 @@ def read_gguf(path):
         fields = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, KeyError, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
+    if fields.get("split.count", 1) > 1:  # all but the first lack what follows
+        raise ValueError(f"{path} is one of {fields['split.count']} parts; join them by llama-gguf-split "
+                         "--merge")
     architecture = fields["general.architecture"]
     if architecture not in ARCHITECTURES:
         raise ValueError(f"{path}: the architecture {architecture!r} is not supported "
                          f"({', '.join(ARCHITECTURES)} are)")
-    if fields.get("split.count", 1) > 1:
-        raise ValueError(f"{path} is one of {fields['split.count']} parts; join them by llama-gguf-split "
-                         "--merge")
     for key in sorted(fields):
-        _, _, name = key.partition(f"{architecture}.")
+        if not key.startswith(f"{architecture}."):
+            continue
+        name = key.removeprefix(f"{architecture}.")
         changes = any(part in name for part in CHANGING) and fields[key] and fields[key] != HARMLESS.get(name)
         if changes:
             raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors "

@@ -6,7 +6,7 @@ table in three ways; tiktoken runs all of them. Chats are written as the model's
 
 Text is always encoded with special tokens switched off, and the chat's own are put in by id: nothing a user
 types can end a turn or start one. Tokens that were added without being special, as Qwen3's <think>, are
-tokens wherever they stand.
+tokens wherever they stand; but those that end a turn, or that the chat template writes, count as special.
 """
 import base64
 import json

@@ -67,7 +67,8 @@ def is_one_number(text):
 # 3 + 4 is" announces one, too
 CONCLUSION = re.compile(r"""
     = | \#\#\#\# | \\boxed
-    | \banswer\b (?: (?:\s+(?:to|for|of|when|if)\b [^.\n=]{0,80}?)? (?:\s+(?:is|would\ be)\b | \s*:) )?""",
+    | \banswer\b (?: (?: \s+(?:to|for|when|if)\b (?:[^.\n=]|\.\d){0,80}? )?
+                     (?: \s+(?:is|would\ be)\b | \s*: ) )?""",
                         re.VERBOSE | re.IGNORECASE)
 
 def conclusions(text):

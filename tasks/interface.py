@@ -11,7 +11,7 @@ class ProgramCheck:
     expected: list | None  # what the calls should return; None: what they return in `reference`
     reference: str = ""  # a program that is right
     after: str = ""  # program text to put behind the answer, and behind the reference
-    tolerance: float = 0.0  # of floats; 1e-6 relative at least
+    tolerance: float = 0.0  # of floats; 1e-6 at least
 
 @dataclass(frozen=True)
 class Problem:

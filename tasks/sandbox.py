@@ -230,7 +230,7 @@ def are_close(a, b, tolerance):
 
 def same(a, b, tolerance=0.0):
     """Equal as Python's == says, all the way down, where 20 is 20.0 but True is not 1; floats to within
-    tolerance (1e-6 relative at least)."""
+    tolerance (1e-6 at least, relative and, where a float is expected, absolute)."""
     if is_number(a) and is_number(b):
         return a == b or are_close(a, b, tolerance)
     if type(a) is not type(b):

@@ -82,6 +82,15 @@ except OSError as error:
     print(error)
 """
 
+def test_a_cache_that_takes_no_file_costs_a_note_and_no_answer(tiny, tmp_path, monkeypatch, capsys):
+    model, tokenizer = tiny
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "nano-t2").write_text("a file where the folder should be")
+    task = get_task("math")
+    problems = task.problems("val", 2, 0)
+    kept = common.kept_or_answered(lambda: answers([True, False]), model, tokenizer, task, problems)
+    assert [a.r for a in kept] == [1, -1] and "are not kept for the next run" in capsys.readouterr().out
+
 def test_memory_that_is_not_there_is_one_sentence_on_a_cpu_too(capsys):
     def ask_for_a_petabyte():
         torch.empty(1 << 48)

@@ -12,6 +12,7 @@ import results  # noqa: E402
 from common import rows_of  # noqa: E402
 
 def compared(monkeypatch, tiny_folder, out, *more):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(out.parent / "cache"))  # base answers are not the user's
     monkeypatch.setattr(sys, "argv", ["compare.py", "--model", str(tiny_folder), "--steps", "1", "--rollouts",
                                       "16", "--rates", "3", "--n-val", "4", "--n-test", "4", "--dtype",
                                       "float32", "--out", str(out), *more])

@@ -14,13 +14,17 @@ import results  # noqa: E402
 
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "RESULTS.md", "COSTS.md")}
 
+FENCED = re.compile(r"(`{3,}).*?\1", re.DOTALL)  # a block of four backticks may hold blocks of three
+
 def commands():
     """(script, its flags) of every python command on the pages."""
     for text in PAGES.values():
-        for in_backticks in re.findall(r"`([^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        outside = FENCED.sub("", text)
+        assert outside.count("`") % 2 == 0
+        for in_backticks in re.findall(r"`([^`]*)`", outside):
             yield from re.findall(r"python ((?:tools/|examples/)?\w+\.py)([^#|]*)", in_backticks)
-        for block in re.findall(r"```.*?```", text, re.DOTALL):
-            yield from re.findall(r"python ((?:tools/|examples/)?\w+\.py)([^\n`#|]*)", block)
+        for block in FENCED.finditer(text):
+            yield from re.findall(r"python ((?:tools/|examples/)?\w+\.py)([^\n`#|]*)", block[0])
 
 def test_every_command_of_the_pages_names_a_script_and_flags_that_exist():
     assert {script for script, _ in commands()} >= {"train.py", "sample.py", "eval.py", "bench.py", "plot.py"}
@@ -63,7 +67,9 @@ def test_plot_draws_the_run_of_a_user_and_refuses_what_is_none(tmp_path):
     done = subprocess.run([sys.executable, ROOT / "plot.py", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    for wrong, named in (("", "no log of train.py"), ("{", "line 1 is no JSON")):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        plot.plot_run(plot.import_pyplot(), tmp_path / "nowhere")
+    for wrong, named in (("", "no log of train.py"), ("{", "line 1 is no JSON"), ("5", "no JSON object")):
         log.write_text(wrong)
         with pytest.raises(ValueError, match=named):
             plot.plot_run(plot.import_pyplot(), log)

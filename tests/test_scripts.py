@@ -82,6 +82,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("bench.py", ["--plan", "nowhere", "--dtype", "int8"], "--dtype int8 is not supported"),
     ("bench.py", ["--plan", "nowhere"], "nowhere is no params.json"),
     ("sample.py", ["--adapt", "magic"], "--adapt magic"),
+    ("sample.py", ["--adapt", "cem", "--show-prompt"], "--show-prompt belongs to a prompt"),
     ("sample.py", ["--adapt", "cem", "--save", "math"], "there is an expert math in"),
     ("sample.py", ["--adapt", "cem", "--save", "other"], "choose another name"),
     ("train.py", ["--rollouts", "1", "--group", "1"], "has no other answer to be compared with"),
@@ -90,7 +91,6 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("compare.py", ["--only", "svf; lora 2"], "--only lora 2 is no method"),
     ("compare.py", ["--rollouts", "30"], "--rollouts 30 is no multiple of 16"),
     ("compare.py", ["--n-test", "1"], "--n-test must be between 2"),
-    ("plot.py", ["nowhere"], "nowhere"),
 ])
 def test_a_wrong_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, script, flags, named):
     monkeypatch.chdir(tmp_path)
@@ -287,16 +287,21 @@ def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path
     assert missing.returncode == 2 and "nobody" in missing.stderr
 
 def test_a_chat_goes_on_after_a_turn_that_cannot_be_answered(tiny_folder, tmp_path):
+    flags = sample_flags(tiny_folder, tmp_path)
+    mine = tmp_path / "mine" / "mine.safetensors"
+    mine.parent.mkdir()
+    shutil.copy(tmp_path / "math.safetensors", mine)
     turns = ["hello", "x" * 9000, "/expert nobody", "/nonsense", "/expert math", "2 + 2?", "/compare", "3?",
-             "/reset", "/quit", "never read"]
-    done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *sample_flags(tiny_folder, tmp_path)),
+             f"/expert {mine}", "/expert none", f"/expert {mine}", "4?", "/reset", "/quit", "never read"]
+    done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *flags),
                           input="\n".join(turns), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = done.stdout
     assert "the message alone is longer" in said and "oldest turns" not in said
     assert "nobody" in said and "/nonsense is no command" in said
     assert said.count("[1.00 other]") == 1 and said.count("[1.00 math]\nSum:") == 2
-    assert said.count("the base model: Sum:") == 1 and "[forgotten]" in said and "never" not in said
+    assert "[1.00 mine]\nSum:" in said and "mine already" not in said
+    assert said.count("the base model: Sum:") == 2 and "[forgotten]" in said and "never" not in said
 
 def test_the_oldest_turns_leave_when_the_context_is_full(tiny_folder, tmp_path):
     turns = ["a" * 3000, "b" * 3000, "c" * 3000, "/quit"]

@@ -1,4 +1,4 @@
-"""pytest tests/test_svf.py: the algebra of section 3.1 against torch.linalg.svd and autograd in float64."""
+"""pytest tests/test_svf.py: the algebra of section 3.2 against torch.linalg.svd and autograd in float64."""
 import pytest
 import torch
 from conftest import expert_metadata, random_state, random_z, write_meta

@@ -44,6 +44,7 @@ def test_the_last_number_of_a_text(text, value):
     ("= $1,200 for 5", 1200), ("so it is #### 15", 15), ("\\boxed{15} for 5 cakes", 15),
     ("3 * 5 = 15 eggs, in 20 minutes", 15), ("The answer is 15, not 16.", 15),
     ("The answer to 3 * 5 is 15", 15), ("The answer for 5 cakes is 15.", 15), ("answer for 5 cakes: 15", 15),
+    ("The answer to 1.5 + 2 is 15", 15), ("The answer of 15 is right for 5 cakes", 15),
     ("The answer 15 is for 5 cakes", 15), ("The answer would be 15 for 5 cakes", 15),
     ("3 eggs and 5 cakes", 5), ("I do not know", None), ("Fifteen.", 15), ("fifteen, not 16", 16),
     ("twenty-five", None), ("one hundred eggs", None), ("No one knows", None), ("8 million", 8)])

@@ -36,7 +36,7 @@ def start(flags):
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     sys.argv = ["train.py", *flags]
-    code = 1  # of whatever goes wrong; nothing of it may leave the fork, whose folder is the parent's
+    code = 1  # also of what nobody foresaw: an exception that left the fork would remove the parent's folder
     try:
         runpy.run_path(train.__file__, run_name="__main__")
         code = 0

@@ -13,8 +13,9 @@ from statistics import mean
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import plot  # noqa: E402
+from compare import TESTED  # noqa: E402
 from common import TEST_SEED, chance, mean_and_error, read_log, rows_of  # noqa: E402
-from tasks import get_task  # noqa: E402
+from tasks import family_tasks  # noqa: E402
 
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "RESULTS.md", "COSTS.md")
@@ -93,11 +94,11 @@ def headline_table():
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
         said.append(gained(*mean_gain(runs)))
-        guessed = chance(get_task(task).problems("test", 256, TEST_SEED))
+        guessed = chance(family_tasks()[task].problems("test", 256, TEST_SEED))
         said.append("–" if guessed is None else percent(guessed))
         said.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
         rows.append([task, *said])
-    head = ["task", "command", "base, %", "expert, %", "gain, points", "guessing", "minutes"]
+    head = ["task", "command", "base, %", "expert, %", "gain, points", "guessing, %", "minutes"]
     return table(head, rows)
 
 def runs_table():
@@ -128,8 +129,6 @@ def seeds_table():
 
 # -- compare.py ----------------------------------------------------------------------------------------------
 
-ASKED = ("heldout", "unseen", "code", "reasoning")
-
 def of_seeds(runs, name):
     """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
     gains = [mean(of_problem) for of_problem in zip(*[run[name]["gains"] for run in runs], strict=True)]
@@ -149,17 +148,17 @@ def compare_table():
     """What each method gains at its best rate."""
     records = read("compare")
     [first, *_] = finals_of(records, "svf")
-    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in ASKED), ""]]
+    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in TESTED), ""]]
     for method in plot.methods_of(records):
         runs = finals_of(records, method)
         if runs:
             rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
-                         *(of_seeds(runs, name) for name in ASKED), of_each_seed(runs, "unseen")])
-    head = ["method", "numbers", "rate", "heldout", "unseen", "code", "reasoning", "unseen, each seed"]
+                         *(of_seeds(runs, name) for name in TESTED), of_each_seed(runs, "unseen")])
+    head = ["method", "numbers", "rate", *TESTED, "unseen, each seed"]
     return table(head, rows)
 
 def fastest(runs):
-    """Seconds a step of the run that the least else slowed."""
+    """Seconds a step of the run that was slowed least by other work."""
     return min(run["seconds_a_step"] for run in runs)
 
 def compare_costs_table():
