@@ -261,7 +261,8 @@ def plot_overview(pyplot):
     draw_two_passes(right)
     save(figure, RESULTS / "overview.png")
 
-PICTURES = (plot_overview, plot_learning, plot_long, plot_unseen, plot_dispatch, plot_alpha, plot_spectrum)
+PICTURES = (plot_overview, plot_learning, plot_long, plot_compare, plot_unseen, plot_dispatch, plot_alpha,
+            plot_spectrum)
 
 def main():
     config = parse_flags(Config, __doc__)

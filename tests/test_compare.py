@@ -57,6 +57,8 @@ def test_a_log_becomes_a_table_a_grid_and_a_picture(tiny_folder, tmp_path, monke
     [of_seeds] = [row for row in rows if "sft" in row]
     [numbers] = {record["parameters"] for record in rows_of(records, method="lora 1 by sft", stage="final")}
     assert f"| {numbers:,} |" in of_seeds
+    differences = results.compare_svf_table().splitlines()[2:]
+    assert len(differences) == 1 and differences[0].startswith("| lora 1 by sft | ")
     assert "| svf | " in results.compare_costs_table() and " | 1.00 | " in results.compare_costs_table()
     assert "1: collapsed" in results.compare_rates_table()
     pytest.importorskip("matplotlib")

@@ -129,10 +129,18 @@ def seeds_table():
 
 # -- compare.py ----------------------------------------------------------------------------------------------
 
+def mean_gains(runs, name):
+    """What each problem gained over the base model, the mean over the seeds."""
+    return [mean(of_problem) for of_problem in zip(*[run[name]["gains"] for run in runs], strict=True)]
+
 def of_seeds(runs, name):
     """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
-    gains = [mean(of_problem) for of_problem in zip(*[run[name]["gains"] for run in runs], strict=True)]
-    return gained(*mean_and_error(gains, runs[0][name]["templates"]))
+    return gained(*mean_and_error(mean_gains(runs, name), runs[0][name]["templates"]))
+
+def beside_svf(runs, svf_runs, name):
+    """The same over svf, problem by problem."""
+    differences = [ours - svfs for ours, svfs in zip(mean_gains(runs, name), mean_gains(svf_runs, name))]
+    return gained(*mean_and_error(differences, runs[0][name]["templates"]))
 
 def of_each_seed(runs, name):
     return " ".join(f"{100 * mean(run[name]['gains']):+.1f}" for run in runs)
@@ -148,14 +156,26 @@ def compare_table():
     """What each method gains at its best rate."""
     records = read("compare")
     [first, *_] = finals_of(records, "svf")
-    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in TESTED), ""]]
+    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in TESTED), "", ""]]
     for method in plot.methods_of(records):
         runs = finals_of(records, method)
         if runs:
             rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
-                         *(of_seeds(runs, name) for name in TESTED), of_each_seed(runs, "unseen")])
-    head = ["method", "numbers", "rate", *TESTED, "unseen, each seed"]
+                         *(of_seeds(runs, name) for name in TESTED), of_each_seed(runs, "heldout"),
+                         of_each_seed(runs, "unseen")])
+    head = ["method", "numbers", "rate", *TESTED, "heldout, each seed", "unseen, each seed"]
     return table(head, rows)
+
+def compare_svf_table():
+    """Each method beside svf, the same problems and seeds."""
+    records = read("compare")
+    svf_runs = finals_of(records, "svf")
+    rows = []
+    for method in plot.methods_of(records):
+        runs = finals_of(records, method)
+        if len(runs) == len(svf_runs) and method != "svf":
+            rows.append([method, *(beside_svf(runs, svf_runs, name) for name in TESTED)])
+    return table(["method, beside svf", *TESTED], rows)
 
 def fastest(runs):
     """Seconds a step of the run that was slowed least by other work."""
@@ -287,7 +307,8 @@ def own_table():
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
           "own": own_table, "pictures": pictures_table, "qwen": qwen_table, "compare": compare_table,
-          "compare-rates": compare_rates_table, "compare-costs": compare_costs_table}
+          "compare-rates": compare_rates_table, "compare-costs": compare_costs_table,
+          "compare-svf": compare_svf_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
