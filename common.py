@@ -122,8 +122,6 @@ def open_streams():
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
-OUT_OF_MEMORY = "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
-
 def run_main(main):
     """main(); a wrong input is one sentence and exit code 2, Ctrl-C one line and 130."""
     open_streams()
@@ -131,15 +129,15 @@ def run_main(main):
         main()
         sys.stdout.flush()
         return
-    except torch.OutOfMemoryError:
-        code, said = 2, OUT_OF_MEMORY
     except BrokenPipeError:
         code, said = 2, "error: whoever read the output has closed it; what was logged and saved is whole"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
     except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):  # by which PyTorch says it where there is no GPU
+        # on a GPU a class of its own; on a CPU PyTorch only says so
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
-        code, said = 2, OUT_OF_MEMORY
+        code = 2
+        said = "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
     except (ValueError, OSError) as error:
         code, said = 2, f"error: {error}"
         if parallel.rank() > 0 and isinstance(error, ValueError):

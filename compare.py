@@ -27,7 +27,7 @@ from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEE
 from es import POPULATION, evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
-from rl import Learner, Settings, accuracy, imitate, reinforce, train_expert
+from rl import Learner, Settings, accuracy, imitate, no_validation, reinforce, train_expert
 from tasks import get_task
 
 @dataclass(frozen=True)
@@ -89,9 +89,6 @@ def chosen(config):
     return [name.strip() for name in config.only.split(";") if name.strip()]
 
 # -- a run ---------------------------------------------------------------------------------------------------
-
-def no_validation(z):
-    return 0.0  # the last z counts: nothing is chosen during training
 
 @dataclass
 class Comparison:

@@ -32,9 +32,13 @@ BY_OUTPUT, BY_INPUT = ("wq", "wk", "wv", "w1", "w3"), ("wo", "w2")
 
 # -- processes -----------------------------------------------------------------------------------------------
 
+def started():
+    """How many processes torchrun started, joined yet or not; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
 def start():
     """Join the other processes, if torchrun started several; all but the first fall silent."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if started() == 1:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # --device may say either
     dist.init_process_group(backend, timeout=PATIENCE)

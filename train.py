@@ -325,7 +325,8 @@ def compare(run, learner):
         for row, z in (("base", {}), ("expert", run.state["best"])):
             answers[row] = greedy_answers(learner, z, problems, f"{row}, {split}")
             report(run.log, learner.task.name, split, row, problems, answers[row])
-        by_problem, templates = gains(answers["base"], answers["expert"]), templates_of(problems)
+        by_problem = gains(answers["base"], answers["expert"])
+        templates = templates_of(problems)
         mean, error = mean_and_error(by_problem, templates)
         print(f"{'':<43} {100 * mean:+5.1f} ± {100 * error:3.1f} points, problem by problem")
         append(run.log, {"task": learner.task.name, "split": split, "gain": mean, "gain_se": error,

@@ -11,7 +11,6 @@ from VALIDATION on (tasks/easy_vqa.py) train nothing; they say how far it is.
     python train_eyes.py --data easy_vqa/data --resume     # after Ctrl-C
 """
 import math
-import os
 import random
 import shlex
 import time
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+import parallel
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
                     check_same_flags, command_line, flag, lock_log, machine, model_flags, parse_flags,
                     pick_device, run_main, save_state, whole_state)
@@ -254,7 +254,7 @@ def learn(lesson, train, val, config, fingerprint, state):
 
 def read_config():
     config = parse_flags(Config, __doc__)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if parallel.started() > 1:
         raise ValueError("train_eyes.py runs in one process; leave out torchrun")
     check_resume(Path(config.out), Path(config.out, "state.pt").exists(), config.resume)
     return config

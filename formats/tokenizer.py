@@ -254,7 +254,8 @@ def from_hf(folder):
     names = {key: token["content"] if isinstance(token, dict) else token
              for key, token in config.items() if key in ("bos_token", "eos_token", "unk_token", "pad_token")}
     template = template_of(folder, config)
-    specials, added = {}, {}
+    specials = {}
+    added = {}
     for token in file["added_tokens"]:
         text = token["content"]
         # some trainers add the tokens of a chat without saying that they are special

@@ -106,9 +106,11 @@ def mentioned_options(options, text):
     """The candidates in the order in which the text mentions them, in lower case."""
     longest_first = sorted(options, key=len, reverse=True)
     any_option = "|".join(re.escape(option.lower()) for option in longest_first)
-    before, behind = r"(?<!\w)", r"(?!\w)"
+    before = r"(?<!\w)"
+    behind = r"(?!\w)"
     if any(is_one_number(option) for option in options):  # 3 does not stand in 3.5, -3 or 2.3
-        before, behind = r"(?<![\w-])(?<!\d[.,])", r"(?!\w|[.,]\d)"
+        before = r"(?<![\w-])(?<!\d[.,])"
+        behind = r"(?!\w|[.,]\d)"
     return re.findall(f"{before}(?:{any_option}){behind}", text.lower())
 
 def chosen_option(options, text):

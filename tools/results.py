@@ -75,11 +75,15 @@ class TrainingRun:
     def memory(self):
         return f"{self.end['peak_bytes'] / 1e9:.1f}"
 
+def mean_of_each(lists):
+    """The mean of the first items of lists of equal length, of the second, …"""
+    return [mean(values) for values in zip(*lists, strict=True)]
+
 def mean_gain(runs):
     """The gain on `test`, the mean of several seeds. They are asked the same problems of the same templates,
     so the error is that of each problem's mean over the seeds, clustered by template."""
     records = [run.gain_record("test") for run in runs]
-    by_problem = [mean(values) for values in zip(*[record["gains"] for record in records], strict=True)]
+    by_problem = mean_of_each([record["gains"] for record in records])
     return mean_and_error(by_problem, records[0]["templates"])
 
 def headline_table():
@@ -131,7 +135,7 @@ def seeds_table():
 
 def mean_gains(runs, name):
     """What each problem gained over the base model, the mean over the seeds."""
-    return [mean(of_problem) for of_problem in zip(*[run[name]["gains"] for run in runs], strict=True)]
+    return mean_of_each([run[name]["gains"] for run in runs])
 
 def of_seeds(runs, name):
     """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
@@ -148,31 +152,34 @@ def of_each_seed(runs, name):
 def base_accuracy(run, name):
     return percent(run[name]["accuracy"] - mean(run[name]["gains"]))
 
-def finals_of(records, method):
-    """The runs with several seeds at the best rate, without those that collapsed."""
-    return [run for run in rows_of(records, method=method, stage="final") if "collapsed" not in run]
+def finals():
+    """{method: its runs with several seeds at the best rate}, without what collapsed or is not done."""
+    records = read("compare")
+    runs_of = {}
+    for method in plot.methods_of(records):
+        runs = [run for run in rows_of(records, method=method, stage="final") if "collapsed" not in run]
+        if runs:
+            runs_of[method] = runs
+    return runs_of
 
 def compare_table():
     """What each method gains at its best rate."""
-    records = read("compare")
-    [first, *_] = finals_of(records, "svf")
+    runs_of = finals()
+    first = runs_of["svf"][0]
     rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in TESTED), "", ""]]
-    for method in plot.methods_of(records):
-        runs = finals_of(records, method)
-        if runs:
-            rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
-                         *(of_seeds(runs, name) for name in TESTED), of_each_seed(runs, "heldout"),
-                         of_each_seed(runs, "unseen")])
+    for method, runs in runs_of.items():
+        rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
+                     *(of_seeds(runs, name) for name in TESTED), of_each_seed(runs, "heldout"),
+                     of_each_seed(runs, "unseen")])
     head = ["method", "numbers", "rate", *TESTED, "heldout, each seed", "unseen, each seed"]
     return table(head, rows)
 
 def compare_svf_table():
     """Each method beside svf, the same problems and seeds."""
-    records = read("compare")
-    svf_runs = finals_of(records, "svf")
+    runs_of = finals()
+    svf_runs = runs_of["svf"]
     rows = []
-    for method in plot.methods_of(records):
-        runs = finals_of(records, method)
+    for method, runs in runs_of.items():
         if len(runs) == len(svf_runs) and method != "svf":
             rows.append([method, *(beside_svf(runs, svf_runs, name) for name in TESTED)])
     return table(["method, beside svf", *TESTED], rows)
@@ -183,15 +190,12 @@ def fastest(runs):
 
 def compare_costs_table():
     """What a step of each method costs beside svf's, and how large what it learns is."""
-    records = read("compare")
-    of_svf = fastest(finals_of(records, "svf"))
+    runs_of = finals()
+    of_svf = fastest(runs_of["svf"])
     rows = []
-    for method in plot.methods_of(records):
-        runs = finals_of(records, method)
-        if runs:
-            rows.append([method, f"{4 * runs[0]['parameters'] / 1e6:.2f}",
-                         f"{fastest(runs) / of_svf:.2f}",
-                         f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f}"])
+    for method, runs in runs_of.items():
+        rows.append([method, f"{4 * runs[0]['parameters'] / 1e6:.2f}", f"{fastest(runs) / of_svf:.2f}",
+                     f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f}"])
     return table(["method", "MB, float32", "seconds a step, svf = 1", "GB at the peak"], rows)
 
 def compare_rates_table():

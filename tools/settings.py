@@ -14,7 +14,7 @@ import svf  # noqa: E402
 from common import (ModelChoice, answer_with_adapter, append, lenient_accuracy, machine,  # noqa: E402
                     open_model, run_main)
 from model import Sampling  # noqa: E402
-from rl import Learner, Settings, accuracy, reinforce, train_expert  # noqa: E402
+from rl import Learner, Settings, accuracy, no_validation, reinforce, train_expert  # noqa: E402
 from tasks import cousins_of, get_task  # noqa: E402
 
 N, SEED = 192, 99  # validation problems of each kind
@@ -39,9 +39,6 @@ def validated(learner, z, record, kinds):
         record[f"{kind} lenient"] = lenient_accuracy(problems, answers)
     append("out/settings.jsonl", record)
     print(json.dumps(record), flush=True)
-
-def no_validation(z):
-    return 0.0  # nothing is chosen during training
 
 def main():
     if len(sys.argv) < 2:
