@@ -15,6 +15,7 @@ what it means in one process: experts written by one number of processes load in
     torchrun --nproc-per-node 2 train.py --task math
     torchrun --nproc-per-node 2 train.py --task math --tensor-parallel --model FOLDER
 """
+import atexit
 import os
 import sys
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ def start():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # --device may say either
     dist.init_process_group(backend, timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)  # a thread of gloo that outlives Python aborts the process
     if device():
         torch.cuda.set_device(device())
     if rank() > 0:
