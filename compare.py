@@ -1,6 +1,6 @@
 """SVF against LoRA, other bases, supervised learning and evolution strategies: one loop, one budget.
 
-Every method learns `math` by the same rollouts, steps, seeds, clipping and schedule; only what is learned,
+Every method learns a task by the same rollouts, steps, seeds, clipping and schedule; only what is learned,
 and how, differs. Each has a learning rate of its own, chosen on validation over a grid of factors of √10 that
 grows until the best rate is not at its edge (seed 0). At that rate it runs with three seeds, and only these
 runs see test problems. A run is a line of the log, and a run that stands there is not done again, so the
@@ -8,6 +8,7 @@ comparison can be interrupted and started again at will.
 
     python compare.py                       # all of it: hours on two cores
     python compare.py --only "svf;lora 1"   # some methods
+    python compare.py --task reasoning --out out/compare-reasoning.jsonl
 """
 import math
 import shlex
@@ -50,14 +51,13 @@ METHODS = {
     "svf by sft": Method(4e-3, gradient=imitate),
     "lora 1 by sft": Method(1e-3, lora, options={"rank": 1}, gradient=imitate),
     "svf by es": Method(4e-3, gradient=evolve)}
-TASK = "math"
-TESTED = {"heldout": (TASK, "heldout"), "unseen": (TASK, "test"),  # what is said of a run: (task, split)
-          "code": ("code", "heldout"), "reasoning": ("reasoning", "heldout")}  # and what it forgets
+TASKS = ("math", "code", "reasoning")  # one is learned, and the others may be forgotten
 SEEDS = (0, 1, 2)
 MOST_RATES = 8  # in the grid of a method
 
 @dataclass
 class Config:
+    task: str = flag("math", "what is learned: " + ", ".join(TASKS))
     only: str = flag("", "of the methods, with ; between: " + "; ".join(METHODS))
     steps: int = flag(16, "updates of a run")
     rollouts: int = flag(64, "answers per step")
@@ -78,7 +78,9 @@ def read_config():
             raise ValueError(f"--only {name} is no method; there are {'; '.join(METHODS)}")
     if config.rollouts % POPULATION:
         raise ValueError(f"--rollouts {config.rollouts} is no multiple of {POPULATION}, the population of ES")
-    for task_name, _ in TESTED.values():
+    if config.task not in TASKS:
+        raise ValueError(f"--task {config.task} is not compared; there are {', '.join(TASKS)}")
+    for task_name in TASKS:
         get_task(task_name)  # refused now, where programs cannot be run, and not after an hour
     return config
 
@@ -87,6 +89,11 @@ def chosen(config):
     if not config.only:
         return list(METHODS)
     return [name.strip() for name in config.only.split(";") if name.strip()]
+
+def tested_of(learned):
+    """{what the log calls it: (task, split)}: what a run that learned a task is tested on."""
+    forgotten = {task: (task, "heldout") for task in TASKS if task != learned}
+    return {"heldout": (learned, "heldout"), "unseen": (learned, "test")} | forgotten
 
 # -- a run ---------------------------------------------------------------------------------------------------
 
@@ -104,7 +111,8 @@ class Comparison:
 
     def budget(self):
         """What two runs must have in common to be compared."""
-        return {"method": self.name, "steps": self.config.steps, "rollouts": self.config.rollouts,
+        return {"task": self.config.task, "method": self.name,
+                "steps": self.config.steps, "rollouts": self.config.rollouts,
                 "n_val": self.config.n_val, "n_test": self.config.n_test,
                 "fingerprint": self.learner.model.fingerprint,
                 "dtype": machine(self.learner.model)["dtype"]}
@@ -127,8 +135,8 @@ class Comparison:
 
     def train(self, rate, seed):
         self.learner.settings = Settings(
-            steps=self.config.steps, rollouts=self.config.rollouts, group=4, micro_batch=16, lr=rate, lam=0.0,
-            seed=seed, eval_every=10 ** 6, patience=1)
+            steps=self.config.steps, rollouts=self.config.rollouts, group=self.learner.task.group,
+            micro_batch=16, lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
         state, right = {}, []
         started = time.time()
         record = self.budget() | {"lr": rate, "seed": seed}
@@ -186,7 +194,7 @@ class Comparison:
             self.log(record)
             print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: collapsed", flush=True)
             return
-        for name, (task_name, split) in TESTED.items():
+        for name, (task_name, split) in tested_of(self.config.task).items():
             record[name] = self.answered(z, task_name, split)
         self.log(record)
         unseen = record["unseen"]["accuracy"]
@@ -195,7 +203,7 @@ class Comparison:
     def answered(self, z, task_name, split):
         """What there is to say of the answers under z to test problems of a task."""
         learner = replace(self.learner, task=get_task(task_name))
-        n = self.config.n_test if task_name == TASK else self.config.n_test // 2
+        n = self.config.n_test if task_name == self.config.task else self.config.n_test // 2
         problems = learner.task.problems(split, n, TEST_SEED)
 
         def answer_as_base():
@@ -217,7 +225,8 @@ def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
     model, tokenizer = open_model(config, method.modules, adapter=method.adapter, **method.options)
-    learner = Learner(model, tokenizer, method.adapter, get_task(TASK), Sampling(0.7), None, method.gradient)
+    task = get_task(config.task)
+    learner = Learner(model, tokenizer, method.adapter, task, Sampling(0.7), None, method.gradient)
     Comparison(config, name, learner).run()
 
 def main():

@@ -9,7 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import compare  # noqa: E402
 import plot  # noqa: E402
 import results  # noqa: E402
-from common import rows_of  # noqa: E402
+from common import TEST_SEED, rows_of, templates_of  # noqa: E402
+from tasks import get_task  # noqa: E402
 
 def compared(monkeypatch, tiny_folder, out, *more):
     monkeypatch.setenv("XDG_CACHE_HOME", str(out.parent / "cache"))  # base answers are not the user's
@@ -28,6 +29,17 @@ def test_a_method_has_a_grid_and_three_seeds_and_is_done_once(name, tiny_folder,
     assert {record["lr"] for record in final} == {compare.METHODS[name].rate}
     assert all({"unseen", "heldout", "code", "reasoning", "parameters"} <= record.keys() for record in final)
     assert compared(monkeypatch, tiny_folder, tmp_path / "log.jsonl", "--only", name) == records
+
+def test_another_task_is_learned_and_math_may_be_forgotten(tiny_folder, tmp_path, monkeypatch):
+    log = tmp_path / "log.jsonl"
+    of_math = compared(monkeypatch, tiny_folder, log, "--only", "svf")
+    records = compared(monkeypatch, tiny_folder, log, "--only", "svf", "--task", "reasoning")
+    of_reasoning = rows_of(records, task="reasoning")
+    assert len(of_reasoning) == len(of_math) == len(records) / 2  # what one task has done is not the other's
+    tested = [name for name, value in of_reasoning[-1].items() if isinstance(value, dict) and "gains" in value]
+    assert tested == ["heldout", "unseen", "math", "code"]
+    assert set(of_reasoning[-1]["unseen"]["templates"]) == set(
+        templates_of(get_task("reasoning").problems("test", 4, TEST_SEED)))
 
 def test_the_grid_grows_until_the_best_rate_is_within_it(monkeypatch, tmp_path):
     """An accuracy that is highest at ten times the expected rate."""

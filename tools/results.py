@@ -13,7 +13,7 @@ from statistics import mean
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import plot  # noqa: E402
-from compare import TESTED  # noqa: E402
+from compare import tested_of  # noqa: E402
 from common import TEST_SEED, chance, mean_and_error, read_log, rows_of  # noqa: E402
 from tasks import family_tasks  # noqa: E402
 
@@ -152,9 +152,9 @@ def of_each_seed(runs, name):
 def base_accuracy(run, name):
     return percent(run[name]["accuracy"] - mean(run[name]["gains"]))
 
-def finals():
+def finals(log):
     """{method: its runs with several seeds at the best rate}, without what collapsed or is not done."""
-    records = read("compare")
+    records = read(log)
     runs_of = {}
     for method in plot.methods_of(records):
         runs = [run for run in rows_of(records, method=method, stage="final") if "collapsed" not in run]
@@ -162,27 +162,29 @@ def finals():
             runs_of[method] = runs
     return runs_of
 
-def compare_table():
+def compare_table(log="compare"):
     """What each method gains at its best rate."""
-    runs_of = finals()
+    runs_of = finals(log)
     first = runs_of["svf"][0]
-    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in TESTED), "", ""]]
+    tested = tested_of(first["task"])
+    rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in tested), "", ""]]
     for method, runs in runs_of.items():
         rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
-                     *(of_seeds(runs, name) for name in TESTED), of_each_seed(runs, "heldout"),
+                     *(of_seeds(runs, name) for name in tested), of_each_seed(runs, "heldout"),
                      of_each_seed(runs, "unseen")])
-    head = ["method", "numbers", "rate", *TESTED, "heldout, each seed", "unseen, each seed"]
+    head = ["method", "numbers", "rate", *tested, "heldout, each seed", "unseen, each seed"]
     return table(head, rows)
 
-def compare_svf_table():
+def compare_svf_table(log="compare"):
     """Each method beside svf, the same problems and seeds."""
-    runs_of = finals()
+    runs_of = finals(log)
     svf_runs = runs_of["svf"]
+    tested = tested_of(svf_runs[0]["task"])
     rows = []
     for method, runs in runs_of.items():
         if len(runs) == len(svf_runs) and method != "svf":
-            rows.append([method, *(beside_svf(runs, svf_runs, name) for name in TESTED)])
-    return table(["method, beside svf", *TESTED], rows)
+            rows.append([method, *(beside_svf(runs, svf_runs, name) for name in tested)])
+    return table(["method, beside svf", *tested], rows)
 
 def fastest(runs):
     """Seconds a step of the run that was slowed least by other work."""
@@ -190,7 +192,7 @@ def fastest(runs):
 
 def compare_costs_table():
     """What a step of each method costs beside svf's, and how large what it learns is."""
-    runs_of = finals()
+    runs_of = finals("compare")
     of_svf = fastest(runs_of["svf"])
     rows = []
     for method, runs in runs_of.items():
@@ -198,9 +200,9 @@ def compare_costs_table():
                      f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f}"])
     return table(["method", "MB, float32", "seconds a step, svf = 1", "GB at the peak"], rows)
 
-def compare_rates_table():
+def compare_rates_table(log="compare"):
     """The whole grid of learning rates, on validation."""
-    records = read("compare")
+    records = read(log)
     rows = []
     for method in plot.methods_of(records):
         grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
@@ -208,6 +210,15 @@ def compare_rates_table():
                 for record in grid]
         rows.append([method, ", ".join(said)])
     return table(["method", "rate: right on validation, %"], rows)
+
+def reasoning_table():
+    return compare_table("compare-reasoning")
+
+def reasoning_svf_table():
+    return compare_svf_table("compare-reasoning")
+
+def reasoning_rates_table():
+    return compare_rates_table("compare-reasoning")
 
 # -- eval.py -------------------------------------------------------------------------------------------------
 
@@ -312,7 +323,8 @@ TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, 
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
           "own": own_table, "pictures": pictures_table, "qwen": qwen_table, "compare": compare_table,
           "compare-rates": compare_rates_table, "compare-costs": compare_costs_table,
-          "compare-svf": compare_svf_table}
+          "compare-svf": compare_svf_table, "compare-reasoning": reasoning_table,
+          "compare-reasoning-svf": reasoning_svf_table, "compare-reasoning-rates": reasoning_rates_table}
 
 def table_of(name):
     """The table of that name; eval-NAME is the accuracy table of the log of that name."""
