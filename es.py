@@ -19,6 +19,11 @@ from rl import metrics_of, rollout
 POPULATION = 16  # members; each answers rollouts / POPULATION problems
 SIGMA = 0.02
 
+def minus_gradient(F, noise):
+    """−∇J(z) from the rewards F (P,) of the members and their noise {name: ε (P, r)} -> {name: (r,)}."""
+    weights = (F - F.mean()) / (len(F) * SIGMA)
+    return {name: -weights.to(epsilon.device) @ epsilon for name, epsilon in noise.items()}
+
 def evolve(learner, z, step, on_token):
     """The estimate of −∇J in z.grad, from the answers of a population around z (svf only) -> metrics."""
     each = learner.settings.rollouts // POPULATION
@@ -33,8 +38,11 @@ def evolve(learner, z, step, on_token):
     with learner.adapter.using(learner.model, rows) as select_rows:
         answers = rollout(learner.model, learner.tokenizer, learner.task, problems * POPULATION, greedy,
                           select_rows, on_token)
-    rewards = torch.tensor([float(a.r) for a in answers]).view(POPULATION, -1).mean(dim=1)  # F (P,)
-    weights = (rewards - rewards.mean()) / (POPULATION * SIGMA)
-    for name, v in z.items():
-        v.grad = -weights.to(v.device) @ noise[name]
-    return metrics_of(answers)
+    F = torch.tensor([float(a.r) for a in answers]).view(POPULATION, -1).mean(dim=1)  # (P,)
+    metrics = metrics_of(answers)
+    if (F == F[0]).all():  # z is left without a gradient: by one of 0 AdamW would still move it
+        metrics["warning"] = "nothing to learn: all members of the population earn the same"
+        return metrics
+    for name, gradient in minus_gradient(F, noise).items():
+        z[name].grad = gradient
+    return metrics

@@ -1,4 +1,6 @@
 """pytest tests/test_rl.py: the gradient of equation (1) by hand, and that it finds what is rewarded."""
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -137,6 +139,27 @@ def test_evolution_strategies_raise_it_too(tiny):
     learns = learner(tiny, es.evolve, steps=60, rollouts=64)
     right = [metrics.get("right") for metrics in train_expert(learns, {}, validate)]
     assert sum(right[-10:]) / 10 > sum(right[1:11]) / 10 + 0.1
+
+def test_es_estimates_the_gradient_of_a_linear_reward():
+    c = {"a": torch.tensor([1.0, -2.0]), "b": torch.tensor([0.5])}
+    half = {name: torch.randn(20_000, len(of), generator=torch.Generator().manual_seed(0))
+            for name, of in c.items()}
+    noise = {name: torch.cat([epsilon, -epsilon]) for name, epsilon in half.items()}
+    F = 3 + es.SIGMA * sum(noise[name] @ of for name, of in c.items())  # J(z + σ ε) = 3 + σ c · ε
+    for name, estimate in es.minus_gradient(F, noise).items():
+        assert (estimate + c[name]).abs().max() < 0.05
+
+def test_es_leaves_z_where_it_is_when_all_members_earn_the_same(tiny):
+    """After steps that were rewarded AdamW has momentum, which must not move z on its own."""
+    learns = learner(tiny, es.evolve, steps=5, rollouts=64)
+    state = {}
+    for metrics in train_expert(learns, state, lambda z: 0.5):
+        if metrics["step"] == 2:
+            assert metrics["z_change"] > 0
+            learns.task = replace(learns.task, score=lambda problems, texts: [-1] * len(texts))
+            then = state["z"]
+    assert "all members" in metrics["warning"]
+    assert all(torch.equal(v, then[name]) for name, v in state["z"].items())
 
 def test_the_gradient_of_sft_is_that_of_next_token_loss_on_the_gold_answers(tiny):
     model, tokenizer = tiny
