@@ -84,6 +84,7 @@ def check_flags(config):
         for name in ("steps", "n_val", "n_test"):
             if getattr(config, name) != getattr(Config, name):
                 raise ValueError(f"--quick sets {flag_name(name)}; leave one of them out")
+    check_learner(config)
     if config.basis not in svf.BASES:
         raise ValueError(f"--basis {config.basis} is not known; choose {', '.join(svf.BASES)}")
     for name, adapter in (("basis", "svf"), ("rank", "lora"), ("alpha", "lora")):
@@ -95,7 +96,31 @@ def check_flags(config):
                              f"--learner {config.learner}; leave it out")
     if config.tensor_parallel and config.adapter != "svf":
         raise ValueError(f"--tensor-parallel cuts models under --adapter svf, not {config.adapter}")
-    if config.learner == "es" and parallel.world() > 1:
+    if config.tensor_parallel and config.basis != "svd":
+        raise ValueError("--tensor-parallel moves z from one side of a weight to the other, which --basis "
+                         f"{config.basis} does not allow; leave one of them out")
+    if config.task == "dispatch":
+        for name in ("adapter", "basis", "modules", "layers"):
+            if getattr(config, name) != getattr(Config, name):
+                raise ValueError("--task dispatch learns the classifier that sample.py uses, on the weights "
+                                 f"and in the basis of the other experts; leave out --{name}")
+
+def check_learner(config):
+    """Raises ValueError for an objective and a learner that are not known or do not go together."""
+    if config.objective not in ("reward", "sft"):
+        raise ValueError(f"--objective {config.objective} is not known; choose reward or sft")
+    if config.learner not in ("reinforce", "es"):
+        raise ValueError(f"--learner {config.learner} is not known; choose reinforce or es")
+    if config.learner == "reinforce":
+        return
+    if config.objective == "sft":
+        raise ValueError("--learner es follows rewards, and --objective sft has none; leave one of them out")
+    if config.adapter != "svf":
+        raise ValueError(f"--learner es learns the z of --adapter svf, not {config.adapter}")
+    if config.rollouts % es.POPULATION:
+        raise ValueError(f"--rollouts {config.rollouts} is no multiple of {es.POPULATION}, the population of "
+                         "--learner es")
+    if parallel.world() > 1:
         raise ValueError("--learner es runs in one process; leave out torchrun")
 
 def unused_flags(config):
@@ -227,20 +252,14 @@ def adapter_options(config):
     return {}
 
 def gradient_of(config):
-    """The function by which z is learned. Raises ValueError for flags that do not go together."""
-    if config.objective == "sft" and config.learner == "reinforce":
+    """The function by which z is learned."""
+    if config.objective == "sft":
         return imitate
-    if config.objective != "reward":
-        raise ValueError(f"--objective {config.objective} --learner {config.learner} do not go together; "
-                         "choose --objective reward, or sft with --learner reinforce")
-    if config.learner == "reinforce":
-        return reinforce
-    if config.learner != "es" or config.adapter != "svf" or config.rollouts % es.POPULATION:
-        raise ValueError(f"--learner {config.learner}: choose reinforce, or es, which needs --adapter svf "
-                         f"and --rollouts a multiple of {es.POPULATION}")
-    return es.evolve
+    if config.learner == "es":
+        return es.evolve
+    return reinforce
 
-def make_learner(config, task, gradient):
+def make_learner(config, task):
     adapter = load_adapter(config.adapter)
     model, tokenizer = open_model(config, config.modules, config.layers, adapter, config.tensor_parallel,
                                   **adapter_options(config))
@@ -257,7 +276,8 @@ def make_learner(config, task, gradient):
     settings = Settings(steps=config.steps, rollouts=config.rollouts, group=config.group or task.group,
                         micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                         eval_every=EVAL_EVERY, patience=config.patience)
-    return Learner(model, tokenizer, adapter, task, sampling, settings, gradient, shares_of(config))
+    return Learner(model, tokenizer, adapter, task, sampling, settings, gradient_of(config),
+                   shares_of(config))
 
 def greedy_answers(learner, z, problems, desc):
     """Answers at temperature 0 under z, each process answering its share; {} is the base model, whose answers
@@ -364,8 +384,7 @@ def main():
     config = read_config()
     run = open_run(config)
     parallel.gather(None)  # nobody writes before all have looked at what is there
-    gradient = gradient_of(config)
-    learner = make_learner(config, training_task(config), gradient)
+    learner = make_learner(config, training_task(config))
     run.begin(learner.model)
     train(run, learner)
     examples = learner.task.problems("train", N_EXAMPLES, config.seed)

@@ -145,8 +145,8 @@ def test_es_estimates_the_gradient_of_a_linear_reward():
     half = {name: torch.randn(20_000, len(of), generator=torch.Generator().manual_seed(0))
             for name, of in c.items()}
     noise = {name: torch.cat([epsilon, -epsilon]) for name, epsilon in half.items()}
-    F = 3 + es.SIGMA * sum(noise[name] @ of for name, of in c.items())  # J(z + σ ε) = 3 + σ c · ε
-    for name, estimate in es.minus_gradient(F, noise).items():
+    rewards = 3 + es.SIGMA * sum(noise[name] @ of for name, of in c.items())  # J(z + σ ε) = 3 + σ c · ε
+    for name, estimate in es.minus_gradient(rewards, noise).items():
         assert (estimate + c[name]).abs().max() < 0.05
 
 def test_es_leaves_z_where_it_is_when_all_members_earn_the_same(tiny):
