@@ -23,8 +23,8 @@ from types import ModuleType
 import lora
 import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
-                    append, flag, gains, kept_or_answered, machine, open_log, open_model, parse_flags,
-                    peak_memory, read_log, rows_of, run_main, templates_of)
+                    append, flag, gains, hits, kept_or_answered, machine, mean_and_error, open_log,
+                    open_model, parse_flags, peak_memory, read_log, rows_of, run_main, templates_of)
 from es import POPULATION, evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
@@ -97,17 +97,18 @@ def tested_of(learned):
 
 # -- a run ---------------------------------------------------------------------------------------------------
 
+def settings_of(config, rate, seed):
+    """Of a run: only these two differ between the runs of a method; nothing is chosen during one."""
+    return Settings(steps=config.steps, rollouts=config.rollouts, group=get_task(config.task).group,
+                    micro_batch=16, lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
+
 @dataclass
 class Comparison:
     """One method, its model open, and the log of what it has done."""
     config: Config
     name: str
     learner: Learner
-    runs: dict = field(default_factory=dict)  # of this process: {(rate, seed): what `train` returned}
-
-    @property
-    def method(self):
-        return METHODS[self.name]
+    trained: dict = field(default_factory=dict)  # by this process: {(rate, seed): what `train` returned}
 
     def budget(self):
         """What two runs must have in common to be compared."""
@@ -115,92 +116,95 @@ class Comparison:
                 "steps": self.config.steps, "rollouts": self.config.rollouts,
                 "n_val": self.config.n_val, "n_test": self.config.n_test,
                 "fingerprint": self.learner.model.fingerprint,
+                "chat_template": self.config.chat_template,
                 "dtype": machine(self.learner.model)["dtype"]}
 
-    def done(self, stage):
-        """The records of a stage, grid or final, of this method at this budget."""
+    def records_of(self, stage):
+        """What the log has of a stage, grid or final, of this method at this budget."""
         if not Path(self.config.out).exists():
             return []
         return rows_of(read_log(Path(self.config.out)), stage=stage, **self.budget())
-
-    def trained(self, rate, seed):
-        """(what was learned, what there is to say of it); (None, …) where the run collapsed.
-
-        The run that chose the rate is one of the three at that rate, and is not done twice.
-        """
-        if (rate, seed) not in self.runs:
-            self.runs[rate, seed] = self.train(rate, seed)
-        z, record = self.runs[rate, seed]
-        return z, dict(record)
-
-    def train(self, rate, seed):
-        self.learner.settings = Settings(
-            steps=self.config.steps, rollouts=self.config.rollouts, group=self.learner.task.group,
-            micro_batch=16, lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
-        state, right = {}, []
-        started = time.time()
-        record = self.budget() | {"lr": rate, "seed": seed}
-        try:
-            for metrics in train_expert(self.learner, state, no_validation):
-                right.append(metrics.get("right"))
-        except svf.Collapse as error:
-            return None, record | {"collapsed": str(error), "right": right}
-        record |= {"right": right, "seconds_a_step": (time.time() - started) / self.config.steps,
-                   "parameters": sum(v.numel() for v in state["z"].values())}
-        return state["z"], record
 
     def log(self, record):
         model = self.learner.model
         append(self.config.out, record | {"machine": machine(model),
                                           "peak_bytes": peak_memory(model.tok_embeddings.weight.device)})
 
+    def train(self, rate, seed):
+        """(what was learned, what there is to say of the run); (None, …) where it collapsed."""
+        learner = replace(self.learner, settings=settings_of(self.config, rate, seed))
+        state, right = {}, []
+        started = time.time()
+        record = self.budget() | {"lr": rate, "seed": seed, "right": right}
+        try:
+            for metrics in train_expert(learner, state, no_validation):
+                right.append(metrics.get("right"))
+        except svf.Collapse as error:
+            return None, record | {"collapsed": str(error)}
+        record |= {"seconds_a_step": (time.time() - started) / self.config.steps,
+                   "parameters": sum(v.numel() for v in state["z"].values())}
+        return state["z"], record
+
+    def train_once(self, rate, seed):
+        """What `train` returns. The run that chose the rate is one of the three at that rate, and is not done
+        twice."""
+        if (rate, seed) not in self.trained:
+            self.trained[rate, seed] = self.train(rate, seed)
+        z, record = self.trained[rate, seed]
+        return z, dict(record)
+
     # -- the learning rate, on validation --------------------------------------------------------------------
 
-    def validated(self, rate):
-        z, record = self.trained(rate, seed=0)
-        record |= {"stage": "grid", "val": 0.0}
+    def validate_rate(self, rate):
+        """One run of the grid, and its line."""
+        z, record = self.train_once(rate, seed=0)
+        record |= {"stage": "grid", "val": 0.0, "val_se": 0.0}
         if z is not None:
             problems = self.learner.task.problems("val", self.config.n_val, TEST_SEED)
             answers = answer_with_adapter(self.learner, z, problems, f"{self.name}: validation")
-            record["val"] = accuracy(answers)
+            record["val"], record["val_se"] = mean_and_error(hits(answers), templates_of(problems))
         self.log(record)
-        print(f"{self.name:<20} lr {rate:.2g}: {100 * record['val']:.1f} % on validation", flush=True)
+        right = f"{100 * record['val']:.1f} ± {100 * record['val_se']:.1f} %"
+        print(f"{self.name:<20} lr {rate:.2g}: {right} on validation", flush=True)
 
-    def best_rate(self):
+    def choose_rate(self):
         """The rate of the best validation, the nearest to where it was expected among equals; the grid grows
-        while that is at its edge, to MOST_RATES."""
-        wanted = [self.method.rate * 10 ** (k / 2) for k in range(-1, self.config.rates - 1)]
+        while that is at its edge, to MOST_RATES. Runs what the log lacks."""
+        expected = METHODS[self.name].rate
+
+        def distance_from_expected(rate):
+            return abs(math.log(rate / expected))
+
+        wanted = [expected * 10 ** (k / 2) for k in range(-1, self.config.rates - 1)]
         while True:
-            accuracy_at = {record["lr"]: record["val"] for record in self.done("grid")}
+            accuracy_at = {record["lr"]: record["val"] for record in self.records_of("grid")}
             missing = [rate for rate in wanted if not any(math.isclose(rate, done) for done in accuracy_at)]
             if missing:
-                self.validated(missing[0])
+                self.validate_rate(missing[0])
                 continue
-            nearest_first = sorted(accuracy_at, key=self.distance_from_expected)
+            nearest_first = sorted(accuracy_at, key=distance_from_expected)
             best = max(nearest_first, key=accuracy_at.get)
             if len(accuracy_at) >= MOST_RATES or min(accuracy_at) < best < max(accuracy_at):
                 return best
             wanted = [best * 10 ** 0.5 if best == max(accuracy_at) else best / 10 ** 0.5]
 
-    def distance_from_expected(self, rate):
-        return abs(math.log(rate / self.method.rate))
-
     # -- three seeds at that rate, on problems that chose nothing --------------------------------------------
 
-    def tested(self, rate, seed):
-        z, record = self.trained(rate, seed)
+    def test_seed(self, rate, seed):
+        """One of the three runs, and its line."""
+        z, record = self.train_once(rate, seed)
         record["stage"] = "final"
         if z is None:
             self.log(record)
             print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: collapsed", flush=True)
             return
         for name, (task_name, split) in tested_of(self.config.task).items():
-            record[name] = self.answered(z, task_name, split)
+            record[name] = self.test_on(z, task_name, split)
         self.log(record)
         unseen = record["unseen"]["accuracy"]
         print(f"{self.name:<20} lr {rate:.2g}, seed {seed}: unseen {100 * unseen:.1f} %", flush=True)
 
-    def answered(self, z, task_name, split):
+    def test_on(self, z, task_name, split):
         """What there is to say of the answers under z to test problems of a task."""
         learner = replace(self.learner, task=get_task(task_name))
         n = self.config.n_test if task_name == self.config.task else self.config.n_test // 2
@@ -214,20 +218,21 @@ class Comparison:
         return {"accuracy": accuracy(answers), "gains": gains(base, answers),
                 "templates": templates_of(problems)}
 
-    def run(self):
-        rate = self.best_rate()
-        seeds_done = {record["seed"] for record in self.done("final") if math.isclose(record["lr"], rate)}
+    def run_what_is_missing(self):
+        rate = self.choose_rate()
+        seeds_done = {record["seed"] for record in self.records_of("final")
+                      if math.isclose(record["lr"], rate)}
         for seed in SEEDS:
             if seed not in seeds_done:
-                self.tested(rate, seed)
+                self.test_seed(rate, seed)
 
 def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
     model, tokenizer = open_model(config, method.modules, adapter=method.adapter, **method.options)
-    task = get_task(config.task)
-    learner = Learner(model, tokenizer, method.adapter, task, Sampling(0.7), None, method.gradient)
-    Comparison(config, name, learner).run()
+    learner = Learner(model, tokenizer, method.adapter, get_task(config.task), Sampling(0.7),
+                      settings_of(config, method.rate, seed=0), method.gradient)
+    Comparison(config, name, learner).run_what_is_missing()
 
 def main():
     config = read_config()

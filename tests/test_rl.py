@@ -140,6 +140,16 @@ def test_evolution_strategies_raise_it_too(tiny):
     right = [metrics.get("right") for metrics in train_expert(learns, {}, validate)]
     assert sum(right[-10:]) / 10 > sum(right[1:11]) / 10 + 0.1
 
+def test_a_z_that_is_not_finite_is_a_collapse(tiny):
+
+    def endless(learner, z, step, on_token):
+        for v in z.values():
+            v.grad = torch.full_like(v, torch.nan)
+        return {}
+
+    with pytest.raises(svf.Collapse, match="step 1 brought a z that is not finite"):
+        list(train_expert(learner(tiny, endless), {}, lambda z: 0.5))
+
 def test_es_estimates_the_gradient_of_a_linear_reward():
     c = {"a": torch.tensor([1.0, -2.0]), "b": torch.tensor([0.5])}
     half = {name: torch.randn(20_000, len(of), generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,7 @@ from torch import nn
 
 from formats.experts import load_expert, save_expert, save_whole
 from formats.load import load
-from svf import BASES, MODULES, decompose, mix, start, using, wrap, wrapped
+from svf import BASES, MODULES, Collapse, decompose, mix, start, using, wrap, wrapped
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
 
@@ -62,6 +62,16 @@ def test_a_bias_as_large_as_qwens_takes_nothing_from_the_gradient_in_bfloat16():
         gradients[dtype] = z.grad
     exact = gradients[torch.float32]
     assert (gradients[torch.bfloat16] - exact).norm() / exact.norm() < 0.03
+
+def test_a_learned_z_at_0_is_a_collapse_and_a_given_one_is_not():
+    """dz is divided by z; an expert that takes a direction out of a weight needs none."""
+    model = layer(12, 31, bias=False)
+    z = torch.ones(12)
+    z[3] = 0.0
+    with using(model, {"w1": z}):
+        assert model["w1"](torch.randn(2, 31)).isfinite().all()
+    with pytest.raises(Collapse, match="lower --lr"), using(model, {"w1": z.requires_grad_()}):
+        pass
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("basis", BASES)

@@ -79,7 +79,7 @@ def mean_of_each(lists):
     """The mean of the first items of lists of equal length, of the second, …"""
     return [mean(values) for values in zip(*lists, strict=True)]
 
-def mean_gain(runs):
+def gain_over_seeds(runs):
     """The gain on `test`, the mean of several seeds. They are asked the same problems of the same templates,
     so the error is that of each problem's mean over the seeds, clustered by template."""
     records = [run.gain_record("test") for run in runs]
@@ -97,7 +97,7 @@ def headline_table():
         for row in ("base", "expert"):
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
-        said.append(gained(*mean_gain(runs)))
+        said.append(gained(*gain_over_seeds(runs)))
         guessed = chance(family_tasks()[task].problems("test", 256, TEST_SEED))
         said.append("–" if guessed is None else percent(guessed))
         said.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
@@ -126,25 +126,48 @@ def seeds_table():
         accuracies = [run.row("test", "expert")["accuracy"] for run in runs]
         lenient = [mean(run.row("test", row)["lenient"] for run in runs) for row in ("base", "expert")]
         rows.append([kind, percent(mean(run.row("test", "base")["accuracy"] for run in runs)),
-                     ", ".join(map(percent, accuracies)), gained(*mean_gain(runs)),
+                     ", ".join(map(percent, accuracies)), gained(*gain_over_seeds(runs)),
                      " → ".join(map(percent, lenient)), percent(max(accuracies) - min(accuracies))])
     head = ["runs", "base", "expert, each seed", "gain, mean of the seeds", "lenient", "seeds apart"]
     return table(head, rows)
 
 # -- compare.py ----------------------------------------------------------------------------------------------
 
-def mean_gains(runs, name):
+def comparison(log):
+    """The records of a log of compare.py. Raises ValueError where they cannot be compared."""
+    records = read(log)
+    for key in ("task", "steps", "rollouts", "n_val", "n_test", "fingerprint", "chat_template", "dtype"):
+        if len({record[key] for record in records}) > 1:
+            raise ValueError(f"results/{log}.jsonl has runs of several {key}; keep the lines of one")
+    return records
+
+def finals(log):
+    """{method: its runs with several seeds at the best rate}, of the methods that came so far."""
+    records = comparison(log)
+    runs_of = {}
+    for method in plot.methods_of(records):
+        runs = rows_of(records, method=method, stage="final")
+        if len({run["lr"] for run in runs}) > 1:
+            raise ValueError(f"results/{log}.jsonl has {method} at several rates; keep the lines of the best")
+        if runs:
+            runs_of[method] = runs
+    return runs_of
+
+def collapsed(runs):
+    return [run for run in runs if "collapsed" in run]
+
+def gains_by_problem(runs, name):
     """What each problem gained over the base model, the mean over the seeds."""
     return mean_of_each([run[name]["gains"] for run in runs])
 
 def of_seeds(runs, name):
     """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
-    return gained(*mean_and_error(mean_gains(runs, name), runs[0][name]["templates"]))
+    return gained(*mean_and_error(gains_by_problem(runs, name), runs[0][name]["templates"]))
 
 def beside_svf(runs, svf_runs, name):
     """The same over svf, problem by problem."""
-    differences = [ours - svfs for ours, svfs in zip(mean_gains(runs, name), mean_gains(svf_runs, name))]
-    return gained(*mean_and_error(differences, runs[0][name]["templates"]))
+    pairs = zip(gains_by_problem(runs, name), gains_by_problem(svf_runs, name), strict=True)
+    return gained(*mean_and_error([ours - svfs for ours, svfs in pairs], runs[0][name]["templates"]))
 
 def of_each_seed(runs, name):
     return " ".join(f"{100 * mean(run[name]['gains']):+.1f}" for run in runs)
@@ -152,37 +175,32 @@ def of_each_seed(runs, name):
 def base_accuracy(run, name):
     return percent(run[name]["accuracy"] - mean(run[name]["gains"]))
 
-def finals(log):
-    """{method: its runs with several seeds at the best rate}, without what collapsed or is not done."""
-    records = read(log)
-    runs_of = {}
-    for method in plot.methods_of(records):
-        runs = [run for run in rows_of(records, method=method, stage="final") if "collapsed" not in run]
-        if runs:
-            runs_of[method] = runs
-    return runs_of
-
-def compare_table(log="compare"):
-    """What each method gains at its best rate."""
+def compare_gains_table(log):
+    """What each method gains at its best rate; nothing is said of the mean where a seed collapsed."""
     runs_of = finals(log)
     first = runs_of["svf"][0]
     tested = tested_of(first["task"])
     rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in tested), "", ""]]
     for method, runs in runs_of.items():
-        rows.append([method, f"{runs[0]['parameters']:,}", f"{runs[0]['lr']:.2g}",
-                     *(of_seeds(runs, name) for name in tested), of_each_seed(runs, "heldout"),
-                     of_each_seed(runs, "unseen")])
+        rate = f"{runs[0]['lr']:.2g}"
+        if collapsed(runs):
+            said = f"{len(collapsed(runs))} of {len(runs)} seeds collapsed"
+            rows.append([method, "", rate, said] + [""] * (len(tested) + 1))
+            continue
+        rows.append([method, f"{runs[0]['parameters']:,}", rate, *(of_seeds(runs, name) for name in tested),
+                     of_each_seed(runs, "heldout"), of_each_seed(runs, "unseen")])
     head = ["method", "numbers", "rate", *tested, "heldout, each seed", "unseen, each seed"]
     return table(head, rows)
 
-def compare_svf_table(log="compare"):
+def compare_svf_table(log):
     """Each method beside svf, the same problems and seeds."""
     runs_of = finals(log)
     svf_runs = runs_of["svf"]
     tested = tested_of(svf_runs[0]["task"])
     rows = []
     for method, runs in runs_of.items():
-        if len(runs) == len(svf_runs) and method != "svf":
+        is_whole = len(runs) == len(svf_runs) and not collapsed(runs)
+        if is_whole and method != "svf":
             rows.append([method, *(beside_svf(runs, svf_runs, name) for name in tested)])
     return table(["method, beside svf", *tested], rows)
 
@@ -190,19 +208,23 @@ def fastest(runs):
     """Seconds a step of the run that was slowed least by other work."""
     return min(run["seconds_a_step"] for run in runs)
 
-def compare_costs_table():
-    """What a step of each method costs beside svf's, and how large what it learns is."""
-    runs_of = finals("compare")
+def compare_costs_table(log):
+    """What a step of each method costs beside svf's, and how large what it learns is. The peak of memory is
+    that of the first run; what a process has once held, it does not give back."""
+    records = comparison(log)
+    runs_of = finals(log)
     of_svf = fastest(runs_of["svf"])
     rows = []
     for method, runs in runs_of.items():
-        rows.append([method, f"{4 * runs[0]['parameters'] / 1e6:.2f}", f"{fastest(runs) / of_svf:.2f}",
-                     f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f}"])
+        if not collapsed(runs):
+            first_peak = min(record["peak_bytes"] for record in rows_of(records, method=method))
+            rows.append([method, f"{4 * runs[0]['parameters'] / 1e6:.2f}", f"{fastest(runs) / of_svf:.2f}",
+                         f"{first_peak / 1e9:.1f}"])
     return table(["method", "MB, float32", "seconds a step, svf = 1", "GB at the peak"], rows)
 
-def compare_rates_table(log="compare"):
+def compare_rates_table(log):
     """The whole grid of learning rates, on validation."""
-    records = read(log)
+    records = comparison(log)
     rows = []
     for method in plot.methods_of(records):
         grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
@@ -210,15 +232,6 @@ def compare_rates_table(log="compare"):
                 for record in grid]
         rows.append([method, ", ".join(said)])
     return table(["method", "rate: right on validation, %"], rows)
-
-def reasoning_table():
-    return compare_table("compare-reasoning")
-
-def reasoning_svf_table():
-    return compare_svf_table("compare-reasoning")
-
-def reasoning_rates_table():
-    return compare_rates_table("compare-reasoning")
 
 # -- eval.py -------------------------------------------------------------------------------------------------
 
@@ -321,13 +334,15 @@ def own_table():
 
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
-          "own": own_table, "pictures": pictures_table, "qwen": qwen_table, "compare": compare_table,
-          "compare-rates": compare_rates_table, "compare-costs": compare_costs_table,
-          "compare-svf": compare_svf_table, "compare-reasoning": reasoning_table,
-          "compare-reasoning-svf": reasoning_svf_table, "compare-reasoning-rates": reasoning_rates_table}
+          "own": own_table, "pictures": pictures_table, "qwen": qwen_table}
+COMPARE_TABLES = {"gains": compare_gains_table, "beside-svf": compare_svf_table,
+                  "rates": compare_rates_table, "costs": compare_costs_table}
 
 def table_of(name):
-    """The table of that name; eval-NAME is the accuracy table of the log of that name."""
+    """The table of that name; LOG/KIND is one of COMPARE_TABLES, eval-NAME the accuracy table of that log."""
+    if "/" in name:
+        log, kind = name.split("/")
+        return COMPARE_TABLES[kind](log)
     if name in TABLES:
         return TABLES[name]()
     return accuracy_table_of(name)
