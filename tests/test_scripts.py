@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import expert_metadata, random_z, train_flags
 
-from formats.experts import save_expert
+from formats.experts import read_expert, save_expert
 from formats.load import load
 from svf import MODULES, wrap
 
@@ -266,6 +266,21 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(tiny_folder, 
         code, printed = run_here(monkeypatch, capsys, script, *flags, "--model", tiny_folder, "--out",
                                  "/proc/nowhere/log")
         assert code == 2 and "/proc/nowhere" in printed.err
+
+@pytest.mark.parametrize("way", [("--basis", "identity"), ("--objective", "sft"), ("--learner", "es")])
+def test_each_way_to_learn_ends_with_an_expert(tiny_folder, silence, tmp_path, monkeypatch, capsys, way):
+    """In another basis z is another change, so nothing that computes in the singular one takes it."""
+    flags = [*train_flags(tiny_folder, silence, tmp_path / "run"), *way]
+    assert run("train.py", *flags).returncode == 0
+    file = tmp_path / "run" / "silence.safetensors"
+    _, metadata = read_expert(file)
+    assert metadata["basis"] == ("identity" if "identity" in way else "svd")
+    steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert max(line.get("z_change", 0) for line in steps) > 0
+    if "identity" in way:
+        code, printed = run_here(monkeypatch, capsys, "sample.py", "hi", "--expert", file, "--model",
+                                 tiny_folder, "--dtype", "float32")
+        assert code == 2 and "learned in the basis 'identity'" in printed.err
 
 def sample_flags(tiny_folder, folder):
     model, _ = load(tiny_folder, "cpu")
