@@ -72,7 +72,7 @@ class Config:
     patience: int = flag(3, f"validations, one every {EVAL_EVERY} steps, without a better one before the end")
     n_val: int = flag(256, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
-    seed: int = flag(0, "of everything random")
+    seed: int = flag(0, "of everything random, but for LoRA's first A and the random basis: these are fixed")
     device: str = flag("", DEVICE_HELP)
     dtype: str = flag("", DTYPE_HELP)
     tensor_parallel: bool = flag(False, "the processes of torchrun hold one model, each a part of it")
