@@ -127,11 +127,11 @@ class Search:
     seed: int = 0
     progress: Callable[[Iterable], Iterable] = iter  # around the generations
 
-def cem(fitness, known, search):
+def cem(fitness, known, mean, search):
     """The cross-entropy method on α in [0, 1]^dim -> the best α (dim,) of all generations, and its fitness.
 
     fitness(α (members, dim)) -> a tuple per member, compared from the left, greater is better. The first
-    generation holds `known` (m, dim) and members drawn from N(1/dim, 0.5²); later ones are drawn from the
+    generation holds `known` (m, dim) and members drawn from N(mean, 0.5²); later ones are drawn from the
     elites' mean and unbiased deviation, the best so far counting as a member; all are clamped. No member is
     evaluated twice. One replaces the best only if it is strictly better, so where the fitness cannot tell
     members apart, the first of `known` is returned. Raises ValueError for a fitness of NaN, or one elite.
@@ -139,7 +139,7 @@ def cem(fitness, known, search):
     if search.elites < 2:
         raise ValueError("a search needs at least 2 elites: one has no deviation")
     dim = known.shape[1]
-    mu, sigma = torch.full((dim,), 1 / dim), torch.full((dim,), 0.5)
+    mu, sigma = torch.full((dim,), mean), torch.full((dim,), 0.5)
     generator = torch.Generator().manual_seed(search.seed)
     score_of = {}
     best = None
@@ -211,7 +211,8 @@ def search_mixture(adaptive, few_shot):
                        torch.full((1, len(names)), 1 / len(names))])
     if few_shot.per_block:
         known = known.repeat_interleave(adaptive.model.args.n_layers, dim=1)  # (K + 2, K · n_layers)
-    alpha, (right, _) = cem(FewShotFitness(adaptive, few_shot.task, shots), known, few_shot.search)
+    fitness = FewShotFitness(adaptive, few_shot.task, shots)
+    alpha, (right, _) = cem(fitness, known, 1 / len(names), few_shot.search)
     if right == 0:
         few_shot.say(f"the {len(shots)} examples cannot tell: no candidate is right on any of them, so the "
                      "base model answers")

@@ -137,6 +137,13 @@ def print_plan(config):
 
 # -- measuring -----------------------------------------------------------------------------------------------
 
+def finish(device):
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
 def timed(work, device, repeats):
     """(median seconds, peak bytes) of work(), after one run to warm up if there are several.
 
@@ -149,12 +156,12 @@ def timed(work, device, repeats):
         Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to what is in use
     if repeats > 1:
         work()
+    finish(device)
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        finish(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds), peak_memory(device)
 

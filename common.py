@@ -139,13 +139,11 @@ def run_main(main):
         code = 2
         said = "error: out of memory; ask for fewer rows at a time (bench.py --plan says what fits)"
     except (ValueError, OSError) as error:
-        code, said = 2, f"error: {error}"
-        if parallel.rank() > 0 and isinstance(error, ValueError):
-            said = ""  # the first process says the same
+        process = f"process {parallel.rank()}: " if parallel.rank() > 0 else ""
+        code, said = 2, f"{process}error: {error}"
     except KeyboardInterrupt:
         code, said = 130, "\ninterrupted"
-    if said:
-        print(said, file=sys.stderr)
+    print(said, file=sys.stderr)
     sys.exit(code)
 
 # -- a run's state -------------------------------------------------------------------------------------------
@@ -223,6 +221,8 @@ def model_flags(config):
 
 def command_line():
     """The command that started this script, as a user would type it."""
+    if parallel.world() > 1:
+        return shlex.join(["torchrun", "--nproc-per-node", str(parallel.world()), *sys.argv])
     return shlex.join(["python", *sys.argv])
 
 def open_log(path):
@@ -279,11 +279,13 @@ def processor_name():
     return names[0] if names else platform.processor()
 
 def machine(model):
-    """What a log must say of where it was made: the chip, its cores, the dtype and PyTorch's version."""
+    """What a log must say of where it was made: the chip and its cores, the device that computes, the dtype
+    and PyTorch's version."""
     table = model.tok_embeddings.weight
     on_gpu = table.device.type == "cuda"
     return {"chip": torch.cuda.get_device_name(table.device) if on_gpu else processor_name(),
-            "cores": os.cpu_count(), "dtype": dtype_name(table.dtype), "torch": torch.__version__}
+            "cores": os.cpu_count(), "device": table.device.type, "dtype": dtype_name(table.dtype),
+            "torch": torch.__version__}
 
 # -- device and model ----------------------------------------------------------------------------------------
 
@@ -457,7 +459,10 @@ def kept_or_answered(answer_them, model, tokenizer, task, problems):
     answer_them() and kept in the user's cache folder."""
     path = kept_answers_file(model, tokenizer, task, problems)
     if path.exists():
-        return [Answer(**kept) for kept in json.loads(path.read_text())]
+        answers = [Answer(**kept) for kept in json.loads(path.read_text())]
+        # graded anew: a program that once ran out of time on a busy machine is not wrong for good
+        rewards = task.score(problems, [answer.text for answer in answers])
+        return [replace(answer, r=r if answer.finished else -1) for answer, r in zip(answers, rewards)]
     answers = answer_them()
     beside = path.with_suffix(f".{os.getpid()}")
     try:

@@ -44,7 +44,7 @@ def start():
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # --device may say either
     dist.init_process_group(backend, timeout=PATIENCE)
     atexit.register(dist.destroy_process_group)  # a thread of gloo that outlives Python aborts the process
-    if device():
+    if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(device())
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
@@ -68,8 +68,8 @@ def all_answering():
         yield
     except RuntimeError as error:
         said = str(error).splitlines()[0]
-        raise OSError(f"another process of this run does not answer ({said}); start all again with --resume"
-                      ) from error
+        raise OSError(f"another process of this run does not answer ({said}); start all again, with "
+                      "--resume if a step was logged") from error
 
 def gather(item):
     """[the item of the first process, that of the second, …], in all of them; it waits for all."""
@@ -102,8 +102,9 @@ class Shares:
         return items[self.mine::self.n]
 
     def gather(self, items):
-        """[the items of the first process, those of the second, …], in all of them."""
-        return [items] if self.n == 1 else gather(items)
+        """[the items of the first share, those of the second, …], in all processes. Of a model cut into parts
+        they are the first process's: the verdict on a program depends on the clock, and all must have one."""
+        return gather(items)[:self.n]
 
     def joined(self, items):
         """The whole list again, in its order, from what each process made of its share."""

@@ -212,10 +212,11 @@ def reinforce(learner, z, step, on_token):
     with learner.adapter.using(learner.model, z):
         answers = rollout(learner.model, learner.tokenizer, learner.task, problems, sampling,
                           on_token=on_token)
-        of_processes = learner.shares.gather(answers)
-        everyones = [answer for part in of_processes for answer in part]
+        shares = learner.shares.gather(answers)
+        answers = shares[learner.shares.mine]
+        everyones = [answer for share in shares for answer in share]
         advantages = leave_one_out([a.r for a in everyones], settings.group)
-        first = sum(len(part) for part in of_processes[:learner.shares.mine])  # where this process's begin
+        first = sum(len(share) for share in shares[:learner.shares.mine])  # where this process's begin
         kl = accumulate_gradient(learner.model, learner.adapter, answers,
                                  advantages[first:first + len(answers)], learner.sampling, settings)
     parallel.add_up_gradients(z, weight=len(answers) / len(everyones))

@@ -87,6 +87,8 @@ def check_flags(config):
         raise ValueError(f"--save: nothing can be written to {config.experts}; name other --experts")
     if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
+    if config.export and config.prompt and not (config.adapt in STRATEGIES and not needs_examples(config)):
+        raise ValueError("--export writes a model and answers nothing; leave out the prompt")
     if config.export:
         check_new_folder(config.export)
 
@@ -116,19 +118,17 @@ def open_adaptive_model(config, task):
     experts = Experts()
     if config.adapt != "none":
         experts = load_experts(Path(config.experts), model, config.transfer)
-    adaptive = AdaptiveModel(model, tokenizer, experts)
-    if config.expert:
-        add_expert(config, adaptive, config.expert)
-    return adaptive
+    return AdaptiveModel(model, tokenizer, experts)
 
-def add_expert(config, adaptive, name):
-    """Load an expert, by its name in --experts or by its file. Raises ValueError for a classifier."""
-    known = Path(config.experts, f"{name}.safetensors")
-    path = known if known.exists() else Path(name)
-    z, metadata = load_expert(path, adaptive.model, config.transfer)
-    if metadata["kind"] == "dispatch":
-        raise ValueError(f"{path} is a classifier and does not answer; use it by --adapt classifier")
-    adaptive.experts.add(path.stem, z, metadata)
+def loaded_expert(config, adaptive, wanted):
+    """The name of an expert that is wanted by its name in --experts or by its file, loaded if it was not.
+    Raises ValueError for a classifier, or where another file of that name is loaded."""
+    known = Path(config.experts, f"{wanted}.safetensors")
+    path = known if known.exists() else Path(wanted)
+    experts = adaptive.experts
+    if experts.files.get(path.stem) != path.resolve():
+        experts.add_guest(path, *load_expert(path, adaptive.model, config.transfer))
+    return path.stem
 
 # -- the first pass ------------------------------------------------------------------------------------------
 
@@ -138,12 +138,13 @@ class FirstPass:
     config: Config
     adaptive: AdaptiveModel
     task: Task | None
+    expert: str = ""  # the name of one that answers alone
     found: dict | None = None  # the mixture of a search, which is done once
 
     def __call__(self, problems):
         config = self.config
-        if config.expert:
-            return [{Path(config.expert).stem: 1.0}] * len(problems)
+        if self.expert:
+            return [{self.expert: 1.0}] * len(problems)
         if config.adapt == "none":
             return [BASE] * len(problems)
         search = Search(config.generations, seed=config.seed, progress=partial(bar, desc="generations"))
@@ -152,13 +153,17 @@ class FirstPass:
         if not strategy.needs_examples:
             return strategy.first_pass(self.adaptive, problems, few_shot)
         if self.found is None:
-            print(f"{config.adapt}: {config.shots} examples of {self.task.name}, {config.generations} "
-                  f"generations of {search.population} candidates")
+            print(f"{config.adapt}: {len(shots_of(config, self.task))} examples of {self.task.name}, "
+                  f"{config.generations} generations of {search.population} candidates")
             [self.found] = strategy.first_pass(self.adaptive, problems[:1], few_shot)
             show_mixture(self.found)
             if config.save:
                 save_mixture(config, self.adaptive, self.task, self.found)
         return [self.found] * len(problems)
+
+def shots_of(config, task):
+    """The examples of a search: --shots of them, or all where there are fewer."""
+    return task.problems("val", config.shots, config.seed)
 
 def in_words(mixture):
     """'0.62 code + 1.00 math', the rest being the base model, "other"; of weights per block, their mean."""
@@ -181,10 +186,11 @@ def show_mixture(mixture):
 def save_mixture(config, adaptive, task, mixture):
     """Keep a mixture as an expert of its own, which --expert answers with and --show shows."""
     path = Path(config.experts, f"{config.save}.safetensors")
+    description = f"a mixture found on {len(shots_of(config, task))} examples"
     save_expert(path, mix(adaptive.experts.task, mixture), {
         "fingerprint": adaptive.model.fingerprint, "base": adaptive.model.name, "adapter": "svf",
-        "kind": "mixture", "task": task.name, "description": f"a mixture found on {config.shots} examples",
-        "mixture": mixture, "seed": config.seed})
+        "kind": "mixture", "task": task.name, "description": description, "mixture": mixture,
+        "seed": config.seed})
     print(f"wrote {path}")
 
 def show_saved(config):
@@ -260,7 +266,6 @@ class Chat:
         self.first_pass = first_pass
         self.history = []  # messages of earlier turns, the oldest first
         self.image = config.image  # what the next message is about
-        self.loaded = {config.expert}  # names and files of experts beside those of the folder
 
     def obey(self, command):
         """/compare, /reset, /image FILE or /expert NAME. Raises ValueError for another command, an unknown
@@ -279,17 +284,13 @@ class Chat:
             self.image = name
             print("[the next message is about it]")
         elif word == "/expert":
-            self.choose("" if name == "none" else name)
+            self.choose("" if name == "none" else loaded_expert(self.config, self.adaptive, name))
         else:
             raise ValueError(f"{word} is no command: {HELP}")
 
     def choose(self, name):
         """From now on this expert answers; with "" the first pass of the command line chooses again."""
-        if name and name not in self.adaptive.experts.answering() and name not in self.loaded:
-            add_expert(self.config, self.adaptive, name)
-            self.loaded.add(name)
-        self.config = replace(self.config, expert=name)
-        self.first_pass = FirstPass(self.config, self.adaptive, task=None)
+        self.first_pass = replace(self.first_pass, expert=name)
         answering = name or self.config.adapt
         print("[the base model answers]" if answering == "none" else f"[{answering} answers]")
 
@@ -353,7 +354,7 @@ def answer_task(config, adaptive, task, first_pass):
     rows = {"base": (problems, answers)}
     mixtures = first_pass(problems)
     if any(mixture != BASE for mixture in mixtures):
-        row = config.expert or config.adapt
+        row = first_pass.expert or config.adapt
         asked = all_dressed(problems, mixtures, adaptive.experts.metadata)
         answers = answer_with_mixtures(adaptive, task, asked, mixtures, row)
         report(config.out, task.name, "test", row, asked, answers, seed=config.seed)
@@ -375,7 +376,8 @@ def main():
         return
     task = task_of(config)
     adaptive = open_adaptive_model(config, task)
-    first_pass = FirstPass(config, adaptive, task)
+    expert = loaded_expert(config, adaptive, config.expert) if config.expert else ""
+    first_pass = FirstPass(config, adaptive, task, expert)
     if config.export:
         export(config, adaptive, first_pass)
     elif config.prompt:

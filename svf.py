@@ -33,8 +33,9 @@ def singular_values(W, basis):
 
 def decompose(W):
     """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
-    device = "cpu" if W.device.type == "mps" else W.device  # MPS has no float64
-    W = W.to(device=device, dtype=torch.float64)
+    if W.device.type == "mps":
+        W = W.cpu()  # before the cast: MPS has no float64
+    W = W.double()
     if W.shape[0] > W.shape[1]:
         W = W.T
     _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move

@@ -24,25 +24,39 @@ LARGEST = 100  # no z that answers anything comes near
 
 @dataclass
 class Experts:
-    """The experts at hand, {name: {weight name: z}} by kind, and {name: metadata}."""
+    """The experts at hand, {name: {weight name: z}} by what they are for; {name: metadata} and {name: file}."""
     task: dict = field(default_factory=dict)  # the categories of dispatch and the coordinates of CEM
     dispatch: dict = field(default_factory=dict)  # the classifier z_c, one or none
     mixture: dict = field(default_factory=dict)  # what a search found, saved
+    guests: dict = field(default_factory=dict)  # named by the user, from anywhere: they answer, and no more
     metadata: dict = field(default_factory=dict)
+    files: dict = field(default_factory=dict)
 
-    def add(self, name, z, metadata):
-        """Raises ValueError where there is an expert of that name, or a second classifier."""
+    def add(self, path, z, metadata):
+        """An expert of the folder. Raises ValueError for a name that is taken, or a second classifier."""
+        if metadata["kind"] == "dispatch" and self.dispatch:
+            raise ValueError(f"{path.stem} and {', '.join(self.dispatch)} are both classifiers; keep one of "
+                             "them")
+        of_kind = {"task": self.task, "dispatch": self.dispatch, "mixture": self.mixture}
+        self.add_to(of_kind[metadata["kind"]], path, z, metadata)
+
+    def add_guest(self, path, z, metadata):
+        """Another that is named by the user. Raises ValueError for a name that is taken, or a classifier."""
+        if metadata["kind"] == "dispatch":
+            raise ValueError(f"{path} is a classifier and does not answer; use it by --adapt classifier")
+        self.add_to(self.guests, path, z, metadata)
+
+    def add_to(self, experts, path, z, metadata):
+        name = path.stem
         if name in self.metadata:
             raise ValueError(f"there is an expert {name} already; give the file another name")
-        if metadata["kind"] == "dispatch" and self.dispatch:
-            raise ValueError(f"{name} and {', '.join(self.dispatch)} are both classifiers; keep one of them")
-        of_kind = {"task": self.task, "dispatch": self.dispatch, "mixture": self.mixture}
-        of_kind[metadata["kind"]][name] = z
+        experts[name] = z
         self.metadata[name] = metadata
+        self.files[name] = path.resolve()
 
     def answering(self):
         """The experts that can answer: all but the classifier."""
-        return self.task | self.mixture
+        return self.task | self.mixture | self.guests
 
 def write_safetensors(path, tensors, metadata):
     """{name: tensor} and {key: text} as a file; where the disk is full, OSError and no file."""
@@ -142,7 +156,7 @@ def load_experts(folder, model, transfer=False):
     """Every expert of a folder. Raises FileNotFoundError if none of them is of a task."""
     experts = Experts()
     for path in sorted(folder.glob("*.safetensors")):
-        experts.add(path.stem, *load_expert(path, model, transfer))
+        experts.add(path, *load_expert(path, model, transfer))
     if not experts.task:
         raise FileNotFoundError(
             f"{folder} has no expert of a task (*.safetensors); train one: python train.py")

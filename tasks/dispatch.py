@@ -6,6 +6,7 @@ so options come from the experts at hand and every answer is readable. "other" i
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks import get_task
 from tasks.everyday import EVERYDAY
@@ -21,9 +22,13 @@ class Category:
     task: str  # where its requests come from: the name of a task, or a jsonl file
 
 def requests(task_name, split, n, seed, data=""):
-    """n prompts of a task, or everyday requests for "other"; none of a task that lacks the split."""
+    """n prompts of a task, or everyday requests for "other"; none of a task that lacks the split. Raises
+    FileNotFoundError where the questions of an expert are no longer where they were."""
     if task_name == "other":
         problems = EVERYDAY.problems(split, n, seed)
+    elif task_name.endswith(".jsonl") and not Path(task_name).exists():
+        raise FileNotFoundError(f"an expert was trained on {task_name}, which is not here; start where that "
+                                "file is, or take the expert out of --experts")
     else:
         task = get_task(task_name, data)
         problems = task.problems(split, n, seed) if split in task.splits else []

@@ -1,4 +1,6 @@
 """pytest tests/test_adapt.py: CEM on a known optimum, one second pass for all, experts that never linger."""
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import expert_metadata, random_z
@@ -16,7 +18,7 @@ def quadratic(optimum):
 
 def search(fitness, dim, seed=0, generations=50, known=None):
     known = torch.zeros(1, dim) if known is None else known
-    return cem(fitness, known, Search(generations, population=32, elites=6, seed=seed))
+    return cem(fitness, known, 1 / dim, Search(generations, population=32, elites=6, seed=seed))
 
 def solve(dim, seed):
     optimum = torch.rand(dim, generator=torch.Generator().manual_seed(100 + seed))
@@ -50,6 +52,18 @@ def test_a_known_member_that_is_best_is_found_in_the_first_generation():
     alpha, score = search(quadratic(torch.tensor([0.0, 1.0])), 2, generations=1, known=known)
     assert alpha.tolist() == [0.0, 1.0] and score == (0.0,)
 
+def test_the_first_generation_is_drawn_around_the_given_mean():
+    for mean in (0.1, 0.9):
+        drawn = []
+
+        def fitness(alpha):
+            drawn.append(alpha)
+            return [(0.0,)] * len(alpha)
+        cem(fitness, torch.zeros(0, 90), mean, Search(1, population=32))
+        around = 0.5 + 0.5 * torch.randn(10 ** 6, generator=torch.Generator().manual_seed(0))
+        expected = (around - 0.5 + mean).clamp(0, 1).mean()
+        assert abs(torch.cat(drawn).mean() - expected) < 0.02
+
 def test_no_member_is_evaluated_twice():
     seen = []
 
@@ -66,7 +80,7 @@ def test_an_optimum_in_a_corner_does_not_end_the_search():
     def fitness(alpha):
         new_members.append(len(alpha))
         return quadratic(torch.tensor([0.0]))(alpha)
-    cem(fitness, torch.zeros(1, 1), Search(generations=3, population=12, elites=3))
+    cem(fitness, torch.zeros(1, 1), 1.0, Search(generations=3, population=12, elites=3))
     assert len(new_members) == 3
 
 def test_a_fitness_of_nan_is_an_error():
@@ -182,11 +196,17 @@ def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(ex
 def test_two_experts_of_a_name_or_two_classifiers_are_refused(experts):
     metadata = experts.metadata["math"]
     with pytest.raises(ValueError, match="there is an expert math already"):
-        experts.add("math", {}, metadata)
+        experts.add(Path("math.safetensors"), {}, metadata)
     some = Experts()
-    some.add("dispatch", {}, metadata | {"kind": "dispatch"})
+    some.add(Path("dispatch.safetensors"), {}, metadata | {"kind": "dispatch"})
     with pytest.raises(ValueError, match="another and dispatch are both classifiers"):
-        some.add("another", {}, metadata | {"kind": "dispatch"})
+        some.add(Path("another.safetensors"), {}, metadata | {"kind": "dispatch"})
+
+def test_a_guest_answers_and_changes_neither_dispatch_nor_search(experts):
+    """A classifier was not trained on the question with one more category."""
+    before = categories_of(experts)
+    experts.add_guest(Path("math.long.safetensors"), {}, experts.metadata["math"])
+    assert categories_of(experts) == before and "math.long" in experts.answering()
 
 def test_calibration_sends_the_examples_out_in_equal_shares(real):
     """Mean probability of each category over the example requests, as many of each category: 1 / K."""

@@ -4,6 +4,7 @@ import math
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_layers_choose_blocks_and_nothing_else(tiny_folder):
 def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, tokenizer = tiny
-    task = get_task("math")
+    task = replace(get_task("math"), score=lambda problems, texts: [1, -1])
     made = []
 
     def answer_them():
@@ -67,6 +68,9 @@ def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monke
     tokenizer.use_template("{% for m in messages %}{{ m.content }}{% endfor %}")  # another prompt
     common.kept_or_answered(answer_them, model, tokenizer, task, first)
     assert len(made) == 3
+    other_verdicts = replace(task, score=lambda problems, texts: [-1, 1])
+    assert common.kept_or_answered(answer_them, model, tokenizer, other_verdicts, first) == answers([0, 1])
+    assert len(made) == 3  # a kept answer is graded anew
     assert [path.suffix for path in tmp_path.rglob("*.*")] == [".json"] * 3  # nothing half-written
 
 FULL_DISK = """

@@ -58,6 +58,7 @@ z = random_z(model)
 rows = {name: v.view(1, 1, -1).repeat(2, 1, 1) for name, v in z.items()}
 if parallel.world() > 1:
     parallel.cut(model)
+assert parallel.Shares().gather([parallel.rank()]) == [[0]]  # the verdicts of the first process are everyone's
 tokens = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1]])
 with torch.no_grad(), svf.using(model, z):
     logits = model(tokens)

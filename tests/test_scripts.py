@@ -70,6 +70,8 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--tensor-parallel", "--basis", "random"], "--basis random does not allow"),
     ("train.py", ["--task", "dispatch", "--adapter", "lora"], "leave out --adapter"),
     ("train.py", ["--task", "dispatch", "--modules", "attn"], "leave out --modules"),
+    ("train.py", ["--task", "dispatch", "--objective", "sft"], "leave out --objective"),
+    ("sample.py", ["--export", "/tmp/nowhere", "--expert", "math", "2 + 2?"], "leave out the prompt"),
     ("train.py", ["--learner", "es", "--kl", "0.1"], "--kl has no part in"),
     ("train.py", ["--basis", "wavelet"], "--basis wavelet is not known"),
     ("sample.py", ["-5+3=?"], "a prompt that begins with a dash goes behind --"),
@@ -309,11 +311,12 @@ def test_sample_answers_with_an_expert_and_beside_the_base(tiny_folder, tmp_path
 
 def test_a_chat_goes_on_after_a_turn_that_cannot_be_answered(tiny_folder, tmp_path):
     flags = sample_flags(tiny_folder, tmp_path)
-    mine = tmp_path / "mine" / "mine.safetensors"
+    mine, another = [tmp_path / "mine" / name for name in ("mine.v2.safetensors", "math.safetensors")]
     mine.parent.mkdir()
     shutil.copy(tmp_path / "math.safetensors", mine)
+    shutil.copy(tmp_path / "math.safetensors", another)
     turns = ["hello", "x" * 9000, "/expert nobody", "/nonsense", "/expert math", "2 + 2?", "/compare", "3?",
-             f"/expert {mine}", "/expert none", f"/expert {mine}", "4?", "/reset", "/quit", "never read"]
+             f"/expert {mine}", "/expert none", f"/expert {mine}", "4?", f"/expert {another}", "/reset", "/quit", "never read"]
     done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *flags),
                           input="\n".join(turns), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -321,7 +324,8 @@ def test_a_chat_goes_on_after_a_turn_that_cannot_be_answered(tiny_folder, tmp_pa
     assert "the message alone is longer" in said and "oldest turns" not in said
     assert "nobody" in said and "/nonsense is no command" in said
     assert said.count("[1.00 other]") == 1 and said.count("[1.00 math]\nSum:") == 2
-    assert "[1.00 mine]\nSum:" in said and "mine already" not in said
+    assert "[1.00 mine.v2]\nSum:" in said and "mine.v2 already" not in said
+    assert said.count("there is an expert math already") == 1
     assert said.count("the base model: Sum:") == 2 and "[forgotten]" in said and "never" not in said
 
 def test_the_oldest_turns_leave_when_the_context_is_full(tiny_folder, tmp_path):
@@ -337,8 +341,9 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(tiny_folder, tmp_path):
                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     child.stdin.write("tell me more\n")  # what the little model does not end soon
     child.stdin.flush()
-    while "[1.00 other]" not in child.stdout.readline():
-        pass  # it is flushed with the first token of the answer
+    for line in iter(child.stdout.readline, ""):
+        if "[1.00 other]" in line:  # which is flushed with the first token of the answer
+            break
     child.send_signal(signal.SIGINT)
     said, errors = child.communicate("/reset\n/quit\n", timeout=60)
     assert child.returncode == 0 and "[stopped]" in said and "[forgotten]" in said, errors
