@@ -6,6 +6,7 @@ numbers. METADATA says what every expert knows of itself; how it was made stands
 accuracy, command).
 """
 import json
+import math
 import os
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ LARGEST = 100  # no z that answers anything comes near
 
 @dataclass
 class Experts:
-    """The experts at hand, {name: {weight name: z}} by what they are for; {name: metadata} and {name: file}."""
+    """The experts at hand, {name: {weight name: z}} by what they are for; {name: metadata}, {name: file}."""
     task: dict = field(default_factory=dict)  # the categories of dispatch and the coordinates of CEM
     dispatch: dict = field(default_factory=dict)  # the classifier z_c, one or none
     mixture: dict = field(default_factory=dict)  # what a search found, saved
@@ -100,9 +101,18 @@ def metadata_of(path, file):
             raise ValueError(f"{path} is not an expert: its metadata say {key} = {metadata.get(key)!r}")
     if metadata["kind"] not in KINDS:
         raise ValueError(f"{path} is an expert of an unknown kind, {metadata['kind']!r}")
+    if metadata["kind"] == "mixture" and not are_weights(metadata["mixture"]):
+        raise ValueError(f"{path} is not an expert: its mixture is {metadata['mixture']!r}")
     if metadata["kind"] == "task" and not are_requests(metadata["examples"]):
         raise ValueError(f"{path} is not an expert: its example requests are {metadata['examples']!r}")
     return metadata
+
+def are_weights(mixture):
+    """Whether these are α, one of each expert or one per block."""
+    alphas = []
+    for weight in mixture.values():
+        alphas += weight if isinstance(weight, list) and weight else [weight]
+    return all(isinstance(alpha, (int, float)) and math.isfinite(alpha) for alpha in alphas)
 
 def are_requests(examples):
     """Whether these can stand for a category: one is shown in the question, the others calibrate it."""

@@ -153,6 +153,9 @@ def read_hf(folder):
         files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     else:
         files = ["model.safetensors"]
+    if not (folder / files[0]).exists() and list(folder.glob("pytorch_model*.bin")):
+        raise ValueError(f"{folder} has its weights in pytorch_model.bin, a pickle, which may hold programs; "
+                         "save them as safetensors")
     names = meta_names("hf", args.n_layers)
     tensors = {}
     for file in files:

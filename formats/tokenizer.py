@@ -105,6 +105,7 @@ class HFVocabulary:
         # what text must never become, whatever is left out later; an unknown character may be unknown
         self.forbidden = {i for text, i in self.specials.items() if text != "<unk>"}
         self.vocab_size = self.hf.get_vocab_size(with_added_tokens=False)
+        self.anchor = self.hf.encode("a", add_special_tokens=False).ids
 
     def encode(self, text):
         """Ids of the text. Raises ValueError for a text in which this package would read a special token."""
@@ -121,7 +122,10 @@ class HFVocabulary:
         return self.hf.encode("".join(text for _, text in parts), add_special_tokens=False).ids
 
     def decode(self, ids):
-        return self.hf.decode(ids, skip_special_tokens=False)
+        """The text of ids that go on behind others: SentencePiece drops the first space of all it decodes,
+        which would be a program's indent, so they are decoded behind a letter."""
+        text = self.hf.decode(self.anchor + ids, skip_special_tokens=False)
+        return text.removeprefix(self.hf.decode(self.anchor, skip_special_tokens=False))
 
 class Tokenizer:
     """encode, decode, and chat: a conversation in the model's own format, up to where the model goes on."""

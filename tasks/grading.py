@@ -64,16 +64,17 @@ def is_one_number(text):
     return found is not None and len(values_of(found)) == 1
 
 # what announces a result: the text behind the last of these is what an answer concludes with. "The answer to
-# 3 + 4 is" announces one, too
+# 3 + 4 is" announces one, too, and "To answer this" does not
 CONCLUSION = re.compile(r"""
     = | \#\#\#\# | \\boxed
-    | \banswer\b (?: (?: \s+(?:to|for|when|if)\b (?:[^.\n=]|\.\d){0,80}? )?
+    | (?<!\bto\ )\banswer\b (?: (?: \s+(?:to|for|when|if)\b (?:[^.\n=]|\.\d){0,80}? )?
                      (?: \s+(?:is|would\ be)\b | \s*: ) )?""",
                         re.VERBOSE | re.IGNORECASE)
 
 def conclusions(text):
-    """What stands behind each announcement of a result, the last first."""
-    return [text[found.end():] for found in reversed(list(CONCLUSION.finditer(text)))]
+    """What stands behind each announcement of a result, the last first; "= - 5" concludes with -5."""
+    behind = [text[found.end():] for found in reversed(list(CONCLUSION.finditer(text)))]
+    return [re.sub(r"^[ \t]*[-\u2212][ \t]+(?=[\d.$€£])", "-", conclusion) for conclusion in behind]
 
 def concluded_number(question, text):
     """The number that an answer concludes with, or None.
@@ -83,8 +84,9 @@ def concluded_number(question, text):
     'Fifteen.'  ->  15, where that is all
     """
     for conclusion in conclusions(text):
-        if numbers(conclusion):
-            return numbers(conclusion)[0]
+        found = numbers(conclusion) or spelled_number(conclusion)
+        if found:
+            return found[0]
     found = numbers(text) or spelled_number(text)
     new = [number for number in found if number not in numbers(question)]
     if new:
@@ -108,10 +110,10 @@ def mentioned_options(options, text):
     any_option = "|".join(re.escape(option.lower()) for option in longest_first)
     before = r"(?<!\w)"
     behind = r"(?!\w)"
-    if any(is_one_number(option) for option in options):  # 3 does not stand in 3.5, -3 or 2.3
+    if any(is_one_number(option) or option[0].isdigit() or option[-1].isdigit() for option in options):
         before = r"(?<![\w-])(?<!\d[.,])"
-        behind = r"(?!\w|[.,]\d)"
-    return re.findall(f"{before}(?:{any_option}){behind}", text.lower())
+        behind = r"(?:\.0+(?!\d))?(?!\w|[.,]\d)"  # 3 stands in 3.00, not in 3.5, -3 or 2.3
+    return re.findall(f"{before}({any_option}){behind}", text.lower())
 
 def chosen_option(options, text):
     """The candidate that an answer concludes with, in lower case, or None: the first behind the last
@@ -168,7 +170,7 @@ def program_of(problem, text):
     """The program that an answer makes: what its prefill opened, to the end of the fenced block, or a block
     that it opens itself."""
     before, fence, behind = text.partition("```")
-    opens = re.match(r"(?:python|py)[ \t]*\n", behind)
+    opens = re.match(r"(?i:python3?|py)[ \t]*\n", behind)
     if opens:  # a fence that names its language begins a block
         return behind[opens.end():].split("```")[0]
     if fence and not before.strip():

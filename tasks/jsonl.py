@@ -134,6 +134,9 @@ def each_once(path, problems):
         if first.gold != problem.gold:
             raise ValueError(f"{path} asks {problem.prompt[:200]!r} twice, with the answers {first.gold!r} "
                              f"and {problem.gold!r}; the text that differs belongs in the question")
+        if first.options != problem.options:
+            raise ValueError(f"{path} asks {problem.prompt[:200]!r} twice, with other options; the model "
+                             "sees only the question, so they belong there")
     return list(found.values())
 
 def own_task(path, max_new_tokens):

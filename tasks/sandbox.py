@@ -138,6 +138,8 @@ def main():
     become_nobody()
     if sys.platform == "linux":
         libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # die with the parent; a change of user would clear this
+        if os.getppid() != job["parent"]:
+            os._exit(4)  # it died before
     filtered = switch_on(libc, kernel_filter())
     del sys.modules["ctypes"], sys.modules["_ctypes"]
     hook_in()
@@ -151,7 +153,8 @@ main()
 # imported before the limits close; a program can import nothing else
 MODULES = ["math", "cmath", "re", "collections", "itertools", "functools", "operator", "string", "heapq",
            "bisect", "random", "typing", "datetime", "statistics", "fractions", "decimal", "copy", "json",
-           "array", "hashlib", "textwrap", "colorsys", "enum", "dataclasses", "abc", "time", "calendar"]
+           "array", "hashlib", "textwrap", "colorsys", "enum", "dataclasses", "abc", "time", "calendar",
+           "queue", "_strptime"]  # which datetime imports when it is first asked for
 
 @dataclass
 class Program:
@@ -161,7 +164,8 @@ class Program:
 
 def written_by(program, seconds):
     """What the child of a program wrote, b"" if it failed, broke a limit or ran out of time."""
-    job = vars(program) | {"modules": MODULES, "memory": MEMORY, "output": OUTPUT, "seconds": seconds}
+    job = vars(program) | {"modules": MODULES, "memory": MEMORY, "output": OUTPUT, "seconds": seconds,
+                           "parent": os.getpid()}
     with tempfile.TemporaryFile() as results:  # it has no name, so nobody can leave it behind
         child = subprocess.Popen([sys.executable, "-s", "-S", "-c", CHILD], stdin=subprocess.PIPE,
                                  stdout=results, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
@@ -189,8 +193,9 @@ def run_one(program, seconds):
     return read_results(written_by(program, seconds))
 
 def run_programs(programs, seconds):
-    """Run all programs, as many at a time as there are cores -> list of what `run_one` gives."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    """Run all programs, as many at a time as this process may use cores -> list of what `run_one` gives."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
         return list(pool.map(run_one, programs, [seconds] * len(programs)))
 
 GOOD = Program("import math\ndef f(x): return math.sqrt(x)", "f", [[4]])
@@ -238,7 +243,7 @@ def same(a, b, tolerance=0.0):
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b))
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k], tolerance) for k in a)
+        return same(set(a), set(b)) and all(same(a[k], b[k], tolerance) for k in a)
     if isinstance(a, set):
         return a == b and {type(x) is bool for x in a} == {type(x) is bool for x in b}
     return a == b

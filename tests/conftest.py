@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,22 @@ def write_silence(path):
 @pytest.fixture(scope="session")
 def silence(tmp_path_factory):
     return write_silence(tmp_path_factory.mktemp("own") / "silence.jsonl")
+
+def children_of(pid):
+    """The processes that a process has started, on Linux."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            state, parent = stat.read_text().rpartition(") ")[2].split()[:2]
+            if int(parent) == pid:
+                children.append(int(stat.parent.name))
+    return sorted(children)
+
+def state_of(pid):
+    """The letter of a process's state on Linux; "" if there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    return ""
 
 def train_flags(model, task, out):
     return ["--model", model, "--task", task, "--out", out, "--steps", "6", "--lr", "0.01", "--dtype",

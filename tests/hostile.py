@@ -2,12 +2,16 @@
 
 Each escape defines f, and f(1) is 2 where the try worked.
 """
+import atexit
 import os
+import shutil
 import tempfile
 
-TRAP = tempfile.mkdtemp() + "/hostile-file"
+FOLDER = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+TRAP = FOLDER + "/hostile-file"
 KEPT = TRAP + "-kept"  # a file that is there, open to all
-os.chmod(os.path.dirname(TRAP), 0o777)  # a child that gave up root could write here, were it not limited
+os.chmod(FOLDER, 0o777)  # a child that gave up root could write here, were it not limited
 
 # ways to the functions that the sandbox hides from a program
 WAYS = {

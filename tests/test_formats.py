@@ -313,12 +313,15 @@ def test_a_truncated_file_and_a_wrong_path_are_one_sentence(tmp_path):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         load(folder, "cpu")
+    file.rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model.bin, a pickle"):
+        load(folder, "cpu")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load(tmp_path / "nowhere", "cpu")
     with pytest.raises(FileNotFoundError, match="neither params.json"):
         load(tmp_path, "cpu")
     with pytest.raises(ValueError, match="is no .gguf file; of another format, name the folder"):
-        load(file, "cpu")
+        load(folder / "pytorch_model.bin", "cpu")
 
 def test_the_embedding_of_a_tied_model_is_read_backwards(tmp_path):
     state = random_state(args=replace(ARGS, tied_embeddings=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train_flags
+from conftest import children_of, train_flags
 
 ROOT = Path(__file__).parent.parent
 TOGETHER = """
@@ -58,7 +58,7 @@ z = random_z(model)
 rows = {name: v.view(1, 1, -1).repeat(2, 1, 1) for name, v in z.items()}
 if parallel.world() > 1:
     parallel.cut(model)
-assert parallel.Shares().gather([parallel.rank()]) == [[0]]  # the verdicts of the first process are everyone's
+assert parallel.Shares().gather([parallel.rank()]) == [[0]]  # the first process's verdicts are everyone's
 tokens = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1]])
 with torch.no_grad(), svf.using(model, z):
     logits = model(tokens)
@@ -157,8 +157,7 @@ def test_one_of_two_that_dies_ends_the_run_and_it_goes_on_with_one(tiny_folder, 
     log = tmp_path / "run" / "log.jsonl"
     while child.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 3):
         time.sleep(0.02)
-    workers = subprocess.run(["pgrep", "-P", str(child.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(int(workers[-1]), signal.SIGKILL)
+    os.kill(children_of(child.pid)[-1], signal.SIGKILL)
     started = time.time()
     assert child.wait(timeout=60) != 0 and time.time() - started < 60
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
@@ -172,4 +171,4 @@ def test_one_of_two_that_dies_ends_the_run_and_it_goes_on_with_one(tiny_folder, 
     assert done.returncode == 0 and "going on after step" in done.stdout, done.stderr
     assert (tmp_path / "run" / "silence.safetensors").exists()
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pgrep and gloo as on Linux")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and gloo as on Linux")

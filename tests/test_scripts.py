@@ -316,7 +316,8 @@ def test_a_chat_goes_on_after_a_turn_that_cannot_be_answered(tiny_folder, tmp_pa
     shutil.copy(tmp_path / "math.safetensors", mine)
     shutil.copy(tmp_path / "math.safetensors", another)
     turns = ["hello", "x" * 9000, "/expert nobody", "/nonsense", "/expert math", "2 + 2?", "/compare", "3?",
-             f"/expert {mine}", "/expert none", f"/expert {mine}", "4?", f"/expert {another}", "/reset", "/quit", "never read"]
+             f"/expert {mine}", "/expert none", f"/expert {mine}", "4?", f"/expert {another}", "/reset",
+             "/quit", "never read"]
     done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *flags),
                           input="\n".join(turns), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,8 @@ def test_the_last_number_of_a_text(text, value):
     ("The answer to 3 * 5 is 15", 15), ("The answer for 5 cakes is 15.", 15), ("answer for 5 cakes: 15", 15),
     ("The answer to 1.5 + 2 is 15", 15), ("The answer of 15 is right for 5 cakes", 15),
     ("The answer 15 is for 5 cakes", 15), ("The answer would be 15 for 5 cakes", 15),
+    ("To answer this, add 5 and 3 to get 8. Then take 2, which leaves 15.", 15), ("3 - 18 = - 15", -15),
+    ("The answer is - 15.", -15), ("The answer:\n- 15 eggs", 15), ("The answer is fifteen.", 15),
     ("3 eggs and 5 cakes", 5), ("I do not know", None), ("Fifteen.", 15), ("fifteen, not 16", 16),
     ("twenty-five", None), ("one hundred eggs", None), ("No one knows", None), ("8 million", 8)])
 def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
@@ -56,6 +58,7 @@ def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, v
     ("Ben", "ben"), ("Ben is taller than Anna.", "ben"), ("Of Anna and Ben, the taller is Ben.", "ben"),
     ("It is Ben, not Anna", "ben"), ("Anna is 5. The answer is Ben.", "ben"),
     ("The answer to whether Anna or Ben is taller is Ben", "ben"),
+    ("To answer this, compare Anna and Ben: it is Ben", "ben"),
     ("Anna or Ben? Ben", "anna"), ("neither", None), ("BEN!", "ben"), ("Benny", None)])
 def test_the_option_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
     assert chosen_option(("Anna", "Ben"), text) == verdict
@@ -77,7 +80,7 @@ def test_the_letter_an_answer_chooses(text, letter):
     ("```python\n", "x = 1\n```\nDone.", "x = 1\n"), ("```python\n", "```python\nx = 1\n```", "x = 1\n"),
     ("```python\n", "Here it is:\n```python\nx = 1\n```", "x = 1\n"), ("```python\n", "x = 1", "x = 1"),
     ("```python\ndef f():", " return 1\n```", "def f(): return 1\n"),
-    ("```python\n", "```\nx = 1\n```", "\nx = 1\n"),
+    ("```python\n", "```\nx = 1\n```", "\nx = 1\n"), ("```python\n", "```Python3\nx = 1\n```", "x = 1\n"),
     ("```python\n", "x = 1\n```\nUse it:\n```python\nprint(x)\n```", "x = 1\n"),
     ("```python\ndef f():", "```python\ndef f(): return 1\n```", "def f(): return 1\n")])
 def test_a_program_is_the_answers_own_fenced_block_or_what_the_prefill_opened(prefill, text, program):
@@ -87,6 +90,9 @@ def test_an_option_that_is_a_number_does_not_stand_in_another():
     options = ("3", "30", "300")
     assert chosen_option(options, "3.") == "3" and chosen_option(options, "30") == "30"
     assert not any(chosen_option(options, text) for text in ("3.5", "3,000", "-3", "2.3"))
+    assert chosen_option(("12", "15"), "It is $12.00.") == "12" and not chosen_option(("12", "15"), "12.05")
+    assert chosen_option(("5 km", "10 km"), "It is 5 km") == "5 km"
+    assert not chosen_option(("5 km", "10 km"), "It is 2.5 km")
 
 def test_options_are_whole_words():
     assert mentioned_options(("Ann", "Anna"), "ann, no: ANNA.") == ["ann", "anna"]

@@ -201,6 +201,8 @@ def test_mistral_goes_through_the_tokenizers_package(tmp_path):
     tokenizer = from_hf(tmp_path / "model")
     assert tokenizer.chat([{"role": "user", "content": "Hi"}]) == [1, 3, 9, 4]
     assert tokenizer.stop_ids == {2}
+    assert tokenizer.decode([9, 8]) == " Hi H" and tokenizer.decode([5, 9]) == "  Hi"  # behind a prompt
+    assert tokenizer.decode([]) == ""
     for left_out in (False, True):
         if left_out:
             tokenizer.leave_out(4)  # as if the model had no weight for [/INST]

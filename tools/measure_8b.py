@@ -63,12 +63,16 @@ def check_decomposition(folder):
         print(f"{name} {tuple(W.shape)}: max |σ − σ_ref| / σ_1 = "
               f"{((sigma - wanted).abs().max() / wanted[0]).item():.1e}   (aim 1e-6)", flush=True)
 
+FAILED = []
+
 def run(*command):
     if "--out" in command:  # a run of before
         shutil.rmtree(ROOT / command[command.index("--out") + 1], ignore_errors=True)
     print("\n$ python " + " ".join(map(str, command)), flush=True)
     done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT)
     print(f"exit code {done.returncode}", flush=True)
+    if done.returncode != 0:
+        FAILED.append(command[0])
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
@@ -77,6 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--dim", type=int, default=4096)
     flags = parser.parse_args()
+    flags.folder = flags.folder.resolve()  # the scripts are started in this repository
     if not (flags.folder / "consolidated.00.pth").exists():
         make_checkpoint(flags.folder, flags.dim, flags.layers)
     print(f"bases are kept in {cache_folder() / 'bases'}")
@@ -91,3 +96,5 @@ if __name__ == "__main__":
         run("train.py", "--task", "math", "--out", "out/gpu-math")
     for task in ("gsm8k", "arc_easy") if flags.data else ():
         run("train.py", "--task", task, "--data", flags.data, "--rollouts", 256, "--out", f"out/gpu-{task}")
+    if FAILED:
+        sys.exit(f"failed: {', '.join(FAILED)}")
