@@ -136,21 +136,23 @@ def line_of(number):
 def plot_compare(pyplot):
     """Validation accuracy over the learning rate; right answers over the steps, the mean of three seeds."""
     records = read_log(RESULTS / "compare.jsonl")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5.2))
     for number, method in enumerate(methods_of(records)):
         grid = sorted(rows_of(records, method=method, stage="grid"), key=lambda record: record["lr"])
         left.plot([record["lr"] for record in grid], [100 * record["val"] for record in grid], marker="o",
                   markersize=4, label=method, **line_of(number))
         curves = [record["right"][1:] for record in rows_of(records, method=method, stage="final")
-                  if "collapsed" not in record and record["right"][-1] is not None]  # SFT has no samples
-        if curves:
-            right.plot([100 * mean(step) for step in zip(*curves)], label=method, **line_of(number))
+                  if "collapsed" not in record]
+        # SFT samples no answers, and those of ES are greedy ones to a few problems
+        if curves and None not in curves[0] and not method.endswith("by es"):
+            means = [100 * mean(step) for step in zip(*curves)]
+            right.plot(range(1, len(means) + 1), means, **line_of(number))
     left.set_xscale("log")
     left.set_xlabel("learning rate")
     left.set_ylabel("right on validation, %")
     right.set_xlabel("updates")
     right.set_ylabel("right among sampled answers, %")
-    left.legend(frameon=False, fontsize=9)
+    right.legend(*left.get_legend_handles_labels(), frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, RESULTS / "compare.png")
 
 # -- dispatch (paper, figure 6) ------------------------------------------------------------------------------
