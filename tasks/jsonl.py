@@ -2,12 +2,13 @@
 
     {"question": "What is the capital of Peru?", "answer": "Lima"}
     {"question": "What is 3 + 4?", "answer": "7", "prefill": "Calculation:"}
-    {"question": "Is ice cold?", "answer": "yes", "options": ["yes", "no"], "system": "Answer the question."}
+    {"question": "Is ice cold, yes or no?", "answer": "yes", "options": ["yes", "no"], "system": "Be brief."}
     {"question": "What is this?", "answer": "a cat", "image": "photos/7.jpg"}
 
 An image's path begins at the folder of the jsonl file. Other keys of a row are left alone. It is graded as an
 option if it has options, as a number if its answer is one, else as a text. A hash of the question, or of its
-image's name, says which split it is in, so a file of enough rows keeps its splits as it grows.
+image's name, says which split it is in, so a file of enough rows keeps its splits as it grows. The model
+reads only the question, which must name the options.
 """
 import codecs
 import json
