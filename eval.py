@@ -63,6 +63,9 @@ def read_config():
         raise ValueError(f"--split {config.split}: choose test or heldout")
     if config.instructions and not config.tasks:
         raise ValueError("--instructions compares the instructions of --tasks; name them")
+    if config.instructions and (config.rows or config.dispatch or config.split != Config.split):
+        raise ValueError("--instructions asks the base model validation problems; leave out --rows, --split "
+                         "and --dispatch")
     if config.dispatch and (config.tasks or config.rows):
         raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
     return replace(config, experts=str(beside_the_scripts(config.experts)))

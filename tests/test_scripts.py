@@ -71,6 +71,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--task", "dispatch", "--adapter", "lora"], "leave out --adapter"),
     ("train.py", ["--task", "dispatch", "--modules", "attn"], "leave out --modules"),
     ("train.py", ["--task", "dispatch", "--objective", "sft"], "leave out --objective"),
+    ("eval.py", ["--instructions", "--tasks", "math", "--rows", "cem"], "leave out --rows, --split and"),
     ("sample.py", ["--export", "/tmp/nowhere", "--expert", "math", "2 + 2?"], "leave out the prompt"),
     ("train.py", ["--learner", "es", "--kl", "0.1"], "--kl has no part in"),
     ("train.py", ["--basis", "wavelet"], "--basis wavelet is not known"),
