@@ -335,7 +335,7 @@ def save_best(run, learner, examples):
         "val_accuracy": run.state["best_accuracy"], "val_n": run.config.n_val, "command": command_line()})
     return path
 
-def compare(run, learner):
+def compare_with_base(run, learner):
     """Base and expert on problems that neither training nor validation has seen."""
     for split in learner.task.splits:
         if split in ("train", "val"):
@@ -389,7 +389,7 @@ def main():
     train(run, learner)
     examples = learner.task.problems("train", N_EXAMPLES, config.seed)
     expert = save_best(run, learner, [problem.prompt for problem in examples])
-    compare(run, learner)
+    compare_with_base(run, learner)
     seconds = round(time.time() - started)
     append(run.log, {"command": command_line(), "seconds": seconds, "machine": machine(learner.model),
                      "peak_bytes": peak_memory(learner.model.tok_embeddings.weight.device)})
