@@ -149,8 +149,8 @@ def test_the_means_of_seeds_and_their_errors_are_those_by_hand(tmp_path, monkeyp
     assert svf.endswith("| +25.0 +50.0 | +25.0 +50.0 |")
     assert lora.startswith("| lora 1 | 9 | 0.1 | +62.5 ± 37.5 | ")
     assert lora_16.startswith("| lora 16 |  | 0.1 | 1 of 2 seeds collapsed | ")
-    [beside] = results.compare_svf_table("compare").splitlines()[2:]
-    assert beside.startswith("| lora 1 | +25.0 ± 28.0 | ")
+    [beside] = results.compare_pairs_table("compare").splitlines()[2:]
+    assert beside.startswith("| lora 1 | svf | +25.0 ± 28.0 | ")
 
 @pytest.mark.parametrize("other, complaint", [({"steps": 2}, "several steps"),
                                               ({"lr": 0.2}, "at several rates")])

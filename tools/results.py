@@ -133,6 +133,8 @@ def seeds_table():
 
 # -- compare.py ----------------------------------------------------------------------------------------------
 
+PAIRS = [("svf, identity basis", "svf, random basis"), ("svf mlp", "svf attn")]  # beside each other, too
+
 def comparison(log):
     """The records of a log of compare.py. Raises ValueError where they cannot be compared."""
     records = read(log)
@@ -164,10 +166,10 @@ def of_seeds(runs, name):
     """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
     return gained(*mean_and_error(gains_by_problem(runs, name), runs[0][name]["templates"]))
 
-def beside_svf(runs, svf_runs, name):
-    """The same over svf, problem by problem."""
-    pairs = zip(gains_by_problem(runs, name), gains_by_problem(svf_runs, name), strict=True)
-    return gained(*mean_and_error([ours - svfs for ours, svfs in pairs], runs[0][name]["templates"]))
+def beside(runs, others, name):
+    """The same over the runs of another method, problem by problem."""
+    pairs = zip(gains_by_problem(runs, name), gains_by_problem(others, name), strict=True)
+    return gained(*mean_and_error([ours - theirs for ours, theirs in pairs], runs[0][name]["templates"]))
 
 def of_each_seed(runs, name):
     return " ".join(f"{100 * mean(run[name]['gains']):+.1f}" for run in runs)
@@ -192,17 +194,16 @@ def compare_gains_table(log):
     head = ["method", "numbers", "rate", *tested, "heldout, each seed", "unseen, each seed"]
     return table(head, rows)
 
-def compare_svf_table(log):
-    """Each method beside svf, the same problems and seeds."""
-    runs_of = finals(log)
-    svf_runs = runs_of["svf"]
-    tested = tested_of(svf_runs[0]["task"])
+def compare_pairs_table(log):
+    """Each method beside svf, and some beside each other, on the same problems and seeds."""
+    runs_of = {method: runs for method, runs in finals(log).items() if not collapsed(runs)}
+    tested = tested_of(runs_of["svf"][0]["task"])
     rows = []
-    for method, runs in runs_of.items():
-        is_whole = len(runs) == len(svf_runs) and not collapsed(runs)
-        if is_whole and method != "svf":
-            rows.append([method, *(beside_svf(runs, svf_runs, name) for name in tested)])
-    return table(["method, beside svf", *tested], rows)
+    for method, other in [*((method, "svf") for method in runs_of if method != "svf"), *PAIRS]:
+        if method in runs_of and len(runs_of[method]) == len(runs_of.get(other, [])):
+            cells = [beside(runs_of[method], runs_of[other], name) for name in tested]
+            rows.append([method, other, *cells])
+    return table(["method", "beside", *tested], rows)
 
 def fastest(runs):
     """Seconds a step of the run that was slowed least by other work."""
@@ -335,7 +336,7 @@ def own_table():
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
           "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
           "own": own_table, "pictures": pictures_table, "qwen": qwen_table}
-COMPARE_TABLES = {"gains": compare_gains_table, "beside-svf": compare_svf_table,
+COMPARE_TABLES = {"gains": compare_gains_table, "pairs": compare_pairs_table,
                   "rates": compare_rates_table, "costs": compare_costs_table}
 
 def table_of(name):
