@@ -371,6 +371,16 @@ class ModelChoice:
     device: str = ""
     dtype: str = ""
 
+def load_for_chat(choice, device, dtype=None):
+    """The model that the flags name, in its file's dtype or another, and a tokenizer with its chat template.
+    Raises ValueError for a model that has none."""
+    model, tokenizer = load(choice.model, device, dtype, progress=partial(bar, desc="loading"))
+    if choice.chat_template:
+        tokenizer.use_template(read_template(choice.chat_template))
+    if tokenizer.format is None:
+        raise ValueError(f"{choice.model} has no chat template; name a file with one: --chat-template FILE")
+    return model, tokenizer
+
 def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **options):
     """Load, decompose, cast, and say what it is -> (wrapped model on its device, tokenizer).
 
@@ -383,11 +393,7 @@ def open_model(choice, modules="all", layers="", adapter=svf, cut=False, **optio
     if modules not in svf.MODULES:
         raise ValueError(f"--modules {modules} is not known; choose {', '.join(svf.MODULES)}")
     device, dtype = pick_device(choice.device, choice.dtype)
-    model, tokenizer = load(choice.model, "cpu" if cut else device, progress=partial(bar, desc="loading"))
-    if choice.chat_template:
-        tokenizer.use_template(read_template(choice.chat_template))
-    if tokenizer.format is None:
-        raise ValueError(f"{choice.model} has no chat template; name a file with one: --chat-template FILE")
+    model, tokenizer = load_for_chat(choice, "cpu" if cut else device)
     names = svf.MODULES[modules]
     if layers:
         names = in_layers(model, names, layers)

@@ -24,12 +24,10 @@ from tqdm import tqdm
 
 import parallel
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
-                    check_same_flags, command_line, flag, lock_log, machine, model_flags, parse_flags,
-                    pick_device, run_main, save_state, whole_state)
+                    check_same_flags, command_line, flag, load_for_chat, lock_log, machine, model_flags,
+                    parse_flags, pick_device, run_main, save_state, whole_state)
 from formats.default_model import DEFAULT_MODEL
 from formats.eyes import checked_eyes, give_sight, save_eyes
-from formats.load import load
-from formats.tokenizer import read_template
 from model import Sampling, Stopping, generate
 from rl import Answer, answer_logprobs
 from tasks.easy_vqa import COLORS, SHAPES, VALIDATION, YES_OR_NO, read_part, words_of
@@ -262,9 +260,7 @@ def read_config():
 def open_language_model(config):
     """The model that speaks, blind and able to chat. Raises ValueError for any other."""
     device, dtype = pick_device(config.device, config.dtype)
-    model, tokenizer = load(config.model, device, dtype)
-    if config.chat_template:
-        tokenizer.use_template(read_template(config.chat_template))
+    model, tokenizer = load_for_chat(config, device, dtype)
     if tokenizer.sight is not None:
         raise ValueError(f"{config.model} has eyes of its own")
     return model, tokenizer
