@@ -124,8 +124,10 @@ def loaded_expert(config, adaptive, wanted):
     """The name of an expert that is wanted by its name in --experts or by its file, loaded if it was not.
     Raises ValueError for a classifier, or where another file of that name is loaded."""
     known = Path(config.experts, f"{wanted}.safetensors")
-    path = known if known.exists() else Path(wanted)
     experts = adaptive.experts
+    if wanted in experts.guests and not known.exists():
+        return wanted
+    path = known if known.exists() else Path(wanted)
     if experts.files.get(path.stem) != path.resolve():
         experts.add_guest(path, *load_expert(path, adaptive.model, config.transfer))
     return path.stem
@@ -284,7 +286,8 @@ class Chat:
             self.image = name
             print("[the next message is about it]")
         elif word == "/expert":
-            self.choose("" if name == "none" else loaded_expert(self.config, self.adaptive, name))
+            alone = name not in ("", "none")
+            self.choose(loaded_expert(self.config, self.adaptive, name) if alone else "")
         else:
             raise ValueError(f"{word} is no command: {HELP}")
 
@@ -321,6 +324,7 @@ class Chat:
         except KeyboardInterrupt:
             print(" [stopped]", flush=True)
         answer = problem.prefill + self.adaptive.tokenizer.decode(stream.ids)  # as far as it came
+        answer = answer.lstrip(" ")  # templates write the space between a turn's head and its text
         self.history += [{"role": "user", "content": message, "image": self.image},
                          {"role": "assistant", "content": answer}]
         self.image = ""

@@ -100,10 +100,10 @@ def check_flags(config):
         raise ValueError("--tensor-parallel moves z from one side of a weight to the other, which --basis "
                          f"{config.basis} does not allow; leave one of them out")
     if config.task == "dispatch":
-        for name in ("adapter", "basis", "modules", "layers", "objective"):
+        for name in ("adapter", "basis", "objective"):
             if getattr(config, name) != getattr(Config, name):
-                raise ValueError("--task dispatch learns the classifier that sample.py uses, by rewards and "
-                                 f"on the weights of the other experts; leave out --{name}")
+                raise ValueError("--task dispatch learns by rewards the classifier that sample.py uses, an "
+                                 f"expert of svf; leave out --{name}")
 
 def check_learner(config):
     """Raises ValueError for an objective and a learner that are not known or do not go together."""

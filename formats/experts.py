@@ -6,7 +6,6 @@ numbers. METADATA says what every expert knows of itself; how it was made stands
 accuracy, command).
 """
 import json
-import math
 import os
 from dataclasses import dataclass, field
 
@@ -112,7 +111,7 @@ def are_weights(mixture):
     alphas = []
     for weight in mixture.values():
         alphas += weight if isinstance(weight, list) and weight else [weight]
-    return all(isinstance(alpha, (int, float)) and math.isfinite(alpha) for alpha in alphas)
+    return all(isinstance(alpha, (int, float)) and abs(alpha) < LARGEST for alpha in alphas)
 
 def are_requests(examples):
     """Whether these can stand for a category: one is shown in the question, the others calibrate it."""

@@ -67,14 +67,20 @@ def is_one_number(text):
 # 3 + 4 is" announces one, too, and "To answer this" does not
 CONCLUSION = re.compile(r"""
     = | \#\#\#\# | \\boxed
-    | (?<!\bto\ )\banswer\b (?: (?: \s+(?:to|for|when|if)\b (?:[^.\n=]|\.\d){0,80}? )?
-                     (?: \s+(?:is|would\ be)\b | \s*: ) )?""",
+    | (?: (?<!\bto\ )\banswer\b | \banswer\b(?=\s*:) )
+      (?: (?: \s+(?:to|for|when|if)\b (?:[^.\n=]|\.\d){0,80}? )?
+          (?: \s+(?:is|would\ be)\b | \s*: ) )?""",
                         re.VERBOSE | re.IGNORECASE)
 
 def conclusions(text):
-    """What stands behind each announcement of a result, the last first; "= - 5" concludes with -5."""
-    behind = [text[found.end():] for found in reversed(list(CONCLUSION.finditer(text)))]
-    return [re.sub(r"^[ \t]*[-\u2212][ \t]+(?=[\d.$€£])", "-", conclusion) for conclusion in behind]
+    """What stands behind each announcement of a result, the last first."""
+    behind = []
+    for found in reversed(list(CONCLUSION.finditer(text))):
+        conclusion = text[found.end():]
+        if found[0].lower().endswith(("=", "is", "be")):  # "= - 5" is -5, and "Answer - 5" is 5
+            conclusion = re.sub(r"^[ \t]*[-\u2212][ \t]+(?=[\d.$€£])", "-", conclusion)
+        behind.append(conclusion)
+    return behind
 
 def concluded_number(question, text):
     """The number that an answer concludes with, or None.
@@ -202,5 +208,5 @@ def mentions_gold(problem, text):
     if problem.check is not None or is_letter or "\\boxed" in problem.gold:
         return None
     if is_one_number(problem.gold):
-        return numbers(problem.gold)[0] in numbers(text)
+        return numbers(problem.gold)[0] in [*numbers(text), concluded_number(problem.prompt, text)]
     return re.search(rf"(?<![\w.,]){re.escape(problem.gold)}(?!\w|[.,]\d)", text, re.IGNORECASE) is not None

@@ -128,14 +128,15 @@ def of_images(problems):
     return numbered
 
 def each_once(path, problems):
-    """Each question once, about each image. Raises ValueError where the same question has another answer."""
+    """Each question once, about each image. Raises ValueError where the same question has another answer,
+    or other options."""
     found = {}
     for problem in problems:
         first = found.setdefault((problem.prompt, problem.image), problem)
         if first.gold != problem.gold:
             raise ValueError(f"{path} asks {problem.prompt[:200]!r} twice, with the answers {first.gold!r} "
                              f"and {problem.gold!r}; the text that differs belongs in the question")
-        if first.options != problem.options:
+        if set(first.options) != set(problem.options):
             raise ValueError(f"{path} asks {problem.prompt[:200]!r} twice, with other options; the model "
                              "sees only the question, so they belong there")
     return list(found.values())

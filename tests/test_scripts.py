@@ -69,7 +69,6 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--learner", "es", "--rollouts", "40"], "--rollouts 40 is no multiple of 16"),
     ("train.py", ["--tensor-parallel", "--basis", "random"], "--basis random does not allow"),
     ("train.py", ["--task", "dispatch", "--adapter", "lora"], "leave out --adapter"),
-    ("train.py", ["--task", "dispatch", "--modules", "attn"], "leave out --modules"),
     ("train.py", ["--task", "dispatch", "--objective", "sft"], "leave out --objective"),
     ("eval.py", ["--instructions", "--tasks", "math", "--rows", "cem"], "leave out --rows, --split and"),
     ("sample.py", ["--export", "/tmp/nowhere", "--expert", "math", "2 + 2?"], "leave out the prompt"),
@@ -319,8 +318,8 @@ def test_a_chat_goes_on_after_a_turn_that_cannot_be_answered(tiny_folder, tmp_pa
     shutil.copy(tmp_path / "math.safetensors", mine)
     shutil.copy(tmp_path / "math.safetensors", another)
     turns = ["hello", "x" * 9000, "/expert nobody", "/nonsense", "/expert math", "2 + 2?", "/compare", "3?",
-             f"/expert {mine}", "/expert none", f"/expert {mine}", "4?", f"/expert {another}", "/reset",
-             "/quit", "never read"]
+             f"/expert {mine}", "/expert none", "/expert mine.v2", "4?", "/expert", f"/expert {another}",
+             "/reset", "/quit", "never read"]
     done = subprocess.run(command("sample.py", "--max-new-tokens", 5, *flags),
                           input="\n".join(turns), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

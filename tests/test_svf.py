@@ -228,6 +228,7 @@ def test_an_expert_of_fewer_tensors_than_it_had_is_not_whole(tiny, tmp_path):
     ({"kind": "mixture", "mixture": {"math": None}}, "its mixture is"),
     ({"kind": "mixture", "mixture": {"math": []}}, "its mixture is"),
     ({"kind": "mixture", "mixture": {"math": [0.5, float("inf")]}}, "its mixture is"),
+    ({"kind": "mixture", "mixture": {"math": 10 ** 400}}, "its mixture is"),
     ({"adapter": "lora"}, "only experts of svf")])
 def test_metadata_of_another_kind_are_named(tiny, tmp_path, changes, said):
     model, _ = tiny

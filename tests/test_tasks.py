@@ -47,7 +47,9 @@ def test_the_last_number_of_a_text(text, value):
     ("The answer to 1.5 + 2 is 15", 15), ("The answer of 15 is right for 5 cakes", 15),
     ("The answer 15 is for 5 cakes", 15), ("The answer would be 15 for 5 cakes", 15),
     ("To answer this, add 5 and 3 to get 8. Then take 2, which leaves 15.", 15), ("3 - 18 = - 15", -15),
-    ("The answer is - 15.", -15), ("The answer:\n- 15 eggs", 15), ("The answer is fifteen.", 15),
+    ("The answer is - 15.", -15), ("The answer:\n- 15 eggs", 15),
+    ("Final answer - 15", 15), ("The answer: - 15", 15),
+    ("I am happy to answer: 15, for 3 eggs and 5 cakes", 15), ("The answer is fifteen.", 15),
     ("3 eggs and 5 cakes", 5), ("I do not know", None), ("Fifteen.", 15), ("fifteen, not 16", 16),
     ("twenty-five", None), ("one hundred eggs", None), ("No one knows", None), ("8 million", 8)])
 def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
@@ -176,6 +178,8 @@ def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
     assert mentions_gold(Problem("", "", "2125"), "so $2,125.00") and mentions_gold(p, f"${p.gold}.00")
     assert mentions_gold(get_task("code").problems("val", 1, 0)[0], "") is None
     assert mentions_gold(Problem("", gold="A"), "a dog") is None
+    assert mentions_gold(Problem("What is 3 - 18?", gold="-15"), "3 - 18 = - 15")
+    assert mentions_gold(Problem("", gold="15"), "The answer is fifteen.")
 
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
     categories = [Category(name, ["e", "f"], name) for name in ("code", "math", "reasoning", "other")]

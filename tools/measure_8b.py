@@ -82,6 +82,7 @@ if __name__ == "__main__":
     parser.add_argument("--dim", type=int, default=4096)
     flags = parser.parse_args()
     flags.folder = flags.folder.resolve()  # the scripts are started in this repository
+    flags.data = flags.data and str(Path(flags.data).resolve())
     if not (flags.folder / "consolidated.00.pth").exists():
         make_checkpoint(flags.folder, flags.dim, flags.layers)
     print(f"bases are kept in {cache_folder() / 'bases'}")

@@ -139,7 +139,7 @@ def comparison(log):
     """The records of a log of compare.py. Raises ValueError where they cannot be compared."""
     records = read(log)
     for key in ("task", "steps", "rollouts", "n_val", "n_test", "fingerprint", "chat_template", "dtype"):
-        if len({record[key] for record in records}) > 1:
+        if len({record.get(key) for record in records}) > 1:
             raise ValueError(f"results/{log}.jsonl has runs of several {key}; keep the lines of one")
     return records
 
@@ -180,7 +180,7 @@ def base_accuracy(run, name):
 def compare_gains_table(log):
     """What each method gains at its best rate; nothing is said of the mean where a seed collapsed."""
     runs_of = finals(log)
-    first = runs_of["svf"][0]
+    first = next(runs[0] for runs in runs_of.values() if not collapsed(runs))
     tested = tested_of(first["task"])
     rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in tested), "", ""]]
     for method, runs in runs_of.items():
@@ -197,17 +197,18 @@ def compare_gains_table(log):
 def compare_pairs_table(log):
     """Each method beside svf, and some beside each other, on the same problems and seeds."""
     runs_of = {method: runs for method, runs in finals(log).items() if not collapsed(runs)}
-    tested = tested_of(runs_of["svf"][0]["task"])
+    tested = tested_of(comparison(log)[0]["task"])
     rows = []
     for method, other in [*((method, "svf") for method in runs_of if method != "svf"), *PAIRS]:
-        if method in runs_of and len(runs_of[method]) == len(runs_of.get(other, [])):
+        both = method in runs_of and other in runs_of
+        if both and len(runs_of[method]) == len(runs_of[other]):
             cells = [beside(runs_of[method], runs_of[other], name) for name in tested]
             rows.append([method, other, *cells])
     return table(["method", "beside", *tested], rows)
 
 def fastest(runs):
     """Seconds a step of the run that was slowed least by other work."""
-    return min(run["seconds_a_step"] for run in runs)
+    return min(run["seconds_a_step"] for run in runs if "collapsed" not in run)
 
 def compare_costs_table(log):
     """What a step of each method costs beside svf's, and how large what it learns is. The peak of memory is
