@@ -174,6 +174,10 @@ class FewShot:
     search: Search = field(default_factory=Search)  # its seed draws the examples, too
     say: Callable[[str], None] = print  # what the search found, in a line
 
+    def examples(self):
+        """The problems that the search looks at: `shots` of them, or all where there are fewer."""
+        return self.task.problems("val", self.shots, self.search.seed)
+
 def mixture_of(names, alpha):
     """{expert: α, or a list of one α per block} from a member's numbers, expert by expert."""
     blocks = len(alpha) // len(names)
@@ -205,7 +209,7 @@ class FewShotFitness:
 def search_mixture(adaptive, few_shot):
     """The mixture of task experts that answers the shots best; the base model where they cannot tell."""
     names = list(adaptive.experts.task)
-    shots = few_shot.task.problems("val", few_shot.shots, few_shot.search.seed)
+    shots = few_shot.examples()
     known = torch.cat([torch.zeros(1, len(names)),  # the base model
                        torch.eye(len(names)),  # each expert alone
                        torch.full((1, len(names)), 1 / len(names))])

@@ -85,9 +85,10 @@ def check_flags(config):
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
     if config.save and not os.access(config.experts, os.W_OK):
         raise ValueError(f"--save: nothing can be written to {config.experts}; name other --experts")
-    if config.export and config.adapt != "none" and not needs_examples(config) and not config.prompt:
+    chooses_by_prompt = config.adapt != "none" and not needs_examples(config)
+    if config.export and chooses_by_prompt and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
-    if config.export and config.prompt and not (config.adapt in STRATEGIES and not needs_examples(config)):
+    if config.export and config.prompt and not chooses_by_prompt:
         raise ValueError("--export writes a model and answers nothing; leave out the prompt")
     if config.export:
         check_new_folder(config.export)
@@ -125,9 +126,7 @@ def loaded_expert(config, adaptive, wanted):
     Raises ValueError for a classifier, or where another file of that name is loaded."""
     known = Path(config.experts, f"{wanted}.safetensors")
     experts = adaptive.experts
-    if wanted in experts.guests and not known.exists():
-        return wanted
-    path = known if known.exists() else Path(wanted)
+    path = known if known.exists() else experts.files.get(wanted, Path(wanted))
     if experts.files.get(path.stem) != path.resolve():
         experts.add_guest(path, *load_expert(path, adaptive.model, config.transfer))
     return path.stem
@@ -155,17 +154,13 @@ class FirstPass:
         if not strategy.needs_examples:
             return strategy.first_pass(self.adaptive, problems, few_shot)
         if self.found is None:
-            print(f"{config.adapt}: {len(shots_of(config, self.task))} examples of {self.task.name}, "
+            print(f"{config.adapt}: {len(few_shot.examples())} examples of {self.task.name}, "
                   f"{config.generations} generations of {search.population} candidates")
             [self.found] = strategy.first_pass(self.adaptive, problems[:1], few_shot)
             show_mixture(self.found)
             if config.save:
-                save_mixture(config, self.adaptive, self.task, self.found)
+                save_mixture(config, self.adaptive, few_shot, self.found)
         return [self.found] * len(problems)
-
-def shots_of(config, task):
-    """The examples of a search: --shots of them, or all where there are fewer."""
-    return task.problems("val", config.shots, config.seed)
 
 def in_words(mixture):
     """'0.62 code + 1.00 math', the rest being the base model, "other"; of weights per block, their mean."""
@@ -185,13 +180,13 @@ def show_mixture(mixture):
         elif name != "other":
             print(f"  {name:<14} {weight:5.2f} {'█' * round(30 * weight)}")
 
-def save_mixture(config, adaptive, task, mixture):
+def save_mixture(config, adaptive, few_shot, mixture):
     """Keep a mixture as an expert of its own, which --expert answers with and --show shows."""
     path = Path(config.experts, f"{config.save}.safetensors")
-    description = f"a mixture found on {len(shots_of(config, task))} examples"
+    description = f"a mixture found on {len(few_shot.examples())} examples"
     save_expert(path, mix(adaptive.experts.task, mixture), {
         "fingerprint": adaptive.model.fingerprint, "base": adaptive.model.name, "adapter": "svf",
-        "kind": "mixture", "task": task.name, "description": description, "mixture": mixture,
+        "kind": "mixture", "task": few_shot.task.name, "description": description, "mixture": mixture,
         "seed": config.seed})
     print(f"wrote {path}")
 
