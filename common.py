@@ -34,7 +34,7 @@ from formats.experts import KeptBases
 from formats.eyes import give_sight, load_eyes
 from formats.load import load
 from formats.tokenizer import read_template
-from rl import Answer, chat_ids, finished_share, rollout
+from rl import Answer, chat_ids, finished_share, graded, rollout
 from tasks.grading import mentions_gold
 
 ROOT = Path(__file__).parent
@@ -467,8 +467,7 @@ def kept_or_answered(answer_them, model, tokenizer, task, problems):
     if path.exists():
         answers = [Answer(**kept) for kept in json.loads(path.read_text())]
         # graded anew: a program that once ran out of time on a busy machine is not wrong for good
-        rewards = task.score(problems, [answer.text for answer in answers])
-        return [replace(answer, r=r if answer.finished else -1) for answer, r in zip(answers, rewards)]
+        return graded(task, problems, answers)
     answers = answer_them()
     beside = path.with_suffix(f".{os.getpid()}")
     try:

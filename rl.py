@@ -67,12 +67,17 @@ def rollout(model, tokenizer, task, problems, sampling, select_rows=None, on_tok
     prompts = [chat_ids(tokenizer, task, problem) for problem in problems]
     stopping = stopping_of(task, tokenizer)
     ids, logprobs = generate(model, prompts, stopping, sampling, on_token, select_rows)
-    texts = [tokenizer.decode(row) for row in ids]
     answers = []
-    for i, r in enumerate(task.score(problems, texts)):
-        finished = stopping.ends(ids[i])
-        answers.append(Answer(prompts[i], ids[i], logprobs[i], texts[i], r if finished else -1, finished))
-    return answers
+    for i, row in enumerate(ids):
+        answers.append(Answer(prompts[i], row, logprobs[i], tokenizer.decode(row), r=0,
+                              finished=stopping.ends(row)))
+    return graded(task, problems, answers)
+
+def graded(task, problems, answers):
+    """The answers with what they earn: as the task says, and −1 for one that is cut off."""
+    rewards = task.score(problems, [answer.text for answer in answers])
+    return [replace(answer, r=r if answer.finished else -1)
+            for answer, r in zip(answers, rewards, strict=True)]
 
 def accuracy(answers):
     """Share of answers that earned +1."""
