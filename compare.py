@@ -25,7 +25,7 @@ import svf
 from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
                     append, flag, gains, hits, kept_or_answered, machine, mean_and_error, open_log,
                     open_model, parse_flags, peak_memory, read_log, rows_of, run_main, templates_of)
-from es import POPULATION, evolve
+from es import check_rollouts, evolve
 from formats.default_model import DEFAULT_MODEL
 from model import Sampling
 from rl import Learner, Settings, accuracy, imitate, no_validation, reinforce, train_expert
@@ -76,8 +76,7 @@ def read_config():
     for name in chosen(config):
         if name not in METHODS:
             raise ValueError(f"--only {name} is no method; there are {'; '.join(METHODS)}")
-    if config.rollouts % POPULATION:
-        raise ValueError(f"--rollouts {config.rollouts} is no multiple of {POPULATION}, the population of ES")
+    check_rollouts(config.rollouts)
     if config.task not in TASKS:
         raise ValueError(f"--task {config.task} is not compared; there are {', '.join(TASKS)}")
     for task_name in TASKS:

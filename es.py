@@ -19,6 +19,11 @@ from rl import metrics_of, rollout
 POPULATION = 16  # members; each answers rollouts / POPULATION problems
 SIGMA = 0.02
 
+def check_rollouts(rollouts):
+    """Raises ValueError for rollouts that the members cannot share."""
+    if rollouts % POPULATION:
+        raise ValueError(f"--rollouts {rollouts} is no multiple of {POPULATION}, the population of ES")
+
 def minus_gradient(F, noise):
     """−∇J(z) from the rewards F (P,) of the members and their noise {name: ε (P, r)} -> {name: (r,)}."""
     weights = (F - F.mean()) / (len(F) * SIGMA)

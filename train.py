@@ -78,32 +78,33 @@ class Config:
     tensor_parallel: bool = flag(False, "the processes of torchrun hold one model, each a part of it")
     resume: bool = flag(False, "go on from the state in the output folder")
 
+def changed(config, names):
+    """Those of the flags that are not at their defaults."""
+    return [name for name in names if getattr(config, name) != getattr(Config, name)]
+
 def check_flags(config):
     """Raises ValueError for flags that do not go together."""
     if config.quick:
-        for name in ("steps", "n_val", "n_test"):
-            if getattr(config, name) != getattr(Config, name):
-                raise ValueError(f"--quick sets {flag_name(name)}; leave one of them out")
+        for name in changed(config, ["steps", "n_val", "n_test"]):
+            raise ValueError(f"--quick sets {flag_name(name)}; leave one of them out")
     check_learner(config)
     if config.basis not in svf.BASES:
         raise ValueError(f"--basis {config.basis} is not known; choose {', '.join(svf.BASES)}")
     for name, adapter in (("basis", "svf"), ("rank", "lora"), ("alpha", "lora")):
-        if config.adapter != adapter and getattr(config, name) != getattr(Config, name):
+        if config.adapter != adapter and changed(config, [name]):
             raise ValueError(f"--{name} belongs to --adapter {adapter}, not to {config.adapter}")
-    for name in unused_flags(config):
-        if getattr(config, name) != getattr(Config, name):
-            raise ValueError(f"{flag_name(name)} has no part in --objective {config.objective} "
-                             f"--learner {config.learner}; leave it out")
+    for name in changed(config, unused_flags(config)):
+        raise ValueError(f"{flag_name(name)} has no part in --objective {config.objective} "
+                         f"--learner {config.learner}; leave it out")
     if config.tensor_parallel and config.adapter != "svf":
         raise ValueError(f"--tensor-parallel cuts models under --adapter svf, not {config.adapter}")
     if config.tensor_parallel and config.basis != "svd":
         raise ValueError("--tensor-parallel moves z from one side of a weight to the other, which --basis "
                          f"{config.basis} does not allow; leave one of them out")
     if config.task == "dispatch":
-        for name in ("adapter", "basis", "objective"):
-            if getattr(config, name) != getattr(Config, name):
-                raise ValueError("--task dispatch learns by rewards the classifier that sample.py uses, an "
-                                 f"expert of svf; leave out --{name}")
+        for name in changed(config, ["adapter", "basis", "objective"]):
+            raise ValueError("--task dispatch learns by rewards the classifier that sample.py uses, an "
+                             f"expert of svf; leave out --{name}")
 
 def check_learner(config):
     """Raises ValueError for an objective and a learner that are not known or do not go together."""
@@ -117,9 +118,7 @@ def check_learner(config):
         raise ValueError("--learner es follows rewards, and --objective sft has none; leave one of them out")
     if config.adapter != "svf":
         raise ValueError(f"--learner es learns the z of --adapter svf, not {config.adapter}")
-    if config.rollouts % es.POPULATION:
-        raise ValueError(f"--rollouts {config.rollouts} is no multiple of {es.POPULATION}, the population of "
-                         "--learner es")
+    es.check_rollouts(config.rollouts)
     if parallel.world() > 1:
         raise ValueError("--learner es runs in one process; leave out torchrun")
 

@@ -93,8 +93,8 @@ def children_of(pid):
     children = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended
-            state, parent = stat.read_text().rpartition(") ")[2].split()[:2]
-            if int(parent) == pid:
+            parent = int(stat.read_text().rpartition(") ")[2].split()[1])
+            if parent == pid:
                 children.append(int(stat.parent.name))
     return sorted(children)
 

@@ -13,13 +13,12 @@ from statistics import mean
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 import plot  # noqa: E402
-from compare import tested_of  # noqa: E402
+from compare import TASKS, tested_of  # noqa: E402
 from common import TEST_SEED, chance, mean_and_error, read_log, rows_of  # noqa: E402
 from tasks import family_tasks  # noqa: E402
 
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "RESULTS.md", "COSTS.md")
-TASKS = ("math", "code", "reasoning")
 
 def read(name):
     return read_log(RESULTS / f"{name}.jsonl")
@@ -143,14 +142,13 @@ def comparison(log):
             raise ValueError(f"results/{log}.jsonl has runs of several {key}; keep the lines of one")
     return records
 
-def finals(log):
+def finals(records):
     """{method: its runs with several seeds at the best rate}, of the methods that came so far."""
-    records = comparison(log)
     runs_of = {}
     for method in plot.methods_of(records):
         runs = rows_of(records, method=method, stage="final")
         if len({run["lr"] for run in runs}) > 1:
-            raise ValueError(f"results/{log}.jsonl has {method} at several rates; keep the lines of the best")
+            raise ValueError(f"{method} was tested at several rates; keep the lines of the best")
         if runs:
             runs_of[method] = runs
     return runs_of
@@ -179,9 +177,10 @@ def base_accuracy(run, name):
 
 def compare_gains_table(log):
     """What each method gains at its best rate; nothing is said of the mean where a seed collapsed."""
-    runs_of = finals(log)
+    records = comparison(log)
+    runs_of = finals(records)
     first = next(runs[0] for runs in runs_of.values() if not collapsed(runs))
-    tested = tested_of(first["task"])
+    tested = tested_of(records[0]["task"])
     rows = [["the base model, %", "", "", *(base_accuracy(first, name) for name in tested), "", ""]]
     for method, runs in runs_of.items():
         rate = f"{runs[0]['lr']:.2g}"
@@ -196,8 +195,9 @@ def compare_gains_table(log):
 
 def compare_pairs_table(log):
     """Each method beside svf, and some beside each other, on the same problems and seeds."""
-    runs_of = {method: runs for method, runs in finals(log).items() if not collapsed(runs)}
-    tested = tested_of(comparison(log)[0]["task"])
+    records = comparison(log)
+    runs_of = {method: runs for method, runs in finals(records).items() if not collapsed(runs)}
+    tested = tested_of(records[0]["task"])
     rows = []
     for method, other in [*((method, "svf") for method in runs_of if method != "svf"), *PAIRS]:
         both = method in runs_of and other in runs_of
@@ -214,7 +214,7 @@ def compare_costs_table(log):
     """What a step of each method costs beside svf's, and how large what it learns is. The peak of memory is
     that of the first run; what a process has once held, it does not give back."""
     records = comparison(log)
-    runs_of = finals(log)
+    runs_of = finals(records)
     of_svf = fastest(runs_of["svf"])
     rows = []
     for method, runs in runs_of.items():
