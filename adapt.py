@@ -2,8 +2,9 @@
 
 (A) prompt: the model is asked which expert a request needs. (B) classifier: the same question under an expert
 z_c trained to answer it. (C) few-shot: the cross-entropy method (CEM) searches the weights α on examples with
-answers. All three give one mixture per problem, {expert: weight}, and one second pass answers any batch of
-them. A strategy is a function and an entry in STRATEGIES; sample.py and eval.py read that table.
+answers. All three give mixtures, {expert: weight}, and one second pass answers any batch of them. A strategy
+is a function and an entry in one of three tables, which say what it looks at: BY_REQUEST, BY_EXAMPLES, or
+ALWAYS, for one that looks at nothing.
 
 Where we differ from the paper: the question is answered by the likeliest category name, calibrated on example
 requests, not by free text; and CEM begins from what is known, the base model, each expert alone and their
@@ -14,44 +15,68 @@ are ranked by likelihood where accuracy ties.
 """
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import torch
 
-from formats.experts import Experts
 from model import Sampling, Stopping, common_prefix_length, generate, pad
 from rl import chat_ids, rollout
 from svf import mix, using
 from tasks.dispatch import Category, dispatch_problem, dispatch_task, other
-from tasks.interface import Task
 
 GREEDY = Sampling(temperature=0.0)
 BASE = {"other": 1.0}  # the mixture that is the base model
+
+@dataclass
+class Expert:
+    """An expert at hand, and what it is there for: its role.
+
+    task      a category of the dispatch question, and a coordinate of CEM
+    dispatch  the classifier z_c, which answers nothing but that question
+    mixture   what a search found, saved
+    supplied  named by the user, from anywhere: it answers, and no more
+    """
+    z: dict[str, torch.Tensor]  # {weight name: z}
+    metadata: dict  # what its file says of it: example requests, the form of its prompts, …
+    role: str
+    file: Path | None = None
 
 @dataclass
 class AdaptiveModel:
     """A model and the experts it can become."""
     model: torch.nn.Module  # wrapped by svf
     tokenizer: object
-    experts: Experts
-    biases: dict = field(default_factory=dict)  # {names of categories: the bias of their dispatch}
+    experts: dict[str, Expert]  # by name
+    transfer: bool = False  # whether experts of another model of the same shape are taken
 
-    def dispatch_bias(self, categories):
-        """calibrated_bias, computed once for the experts at hand."""
-        names = tuple(category.name for category in categories)
-        if names not in self.biases:
-            self.biases[names] = calibrated_bias(self.model, self.tokenizer, categories)
-        return self.biases[names]
+    def experts_for(self, *roles):
+        """{name: z} of the experts with these roles, role by role."""
+        return {name: expert.z for role in roles for name, expert in self.experts.items()
+                if expert.role == role}
+
+    def task_experts(self):
+        return self.experts_for("task")
+
+    def answering(self):
+        """All experts but the classifier."""
+        return self.experts_for("task", "mixture", "supplied")
+
+    @cached_property
+    def categories(self):
+        """The categories of the dispatch question: the task experts by name, "other" last."""
+        categories = []
+        for name in sorted(self.task_experts()):
+            metadata = self.experts[name].metadata
+            categories.append(Category(name, metadata["examples"], metadata["task"]))
+        return [*categories, other()]
+
+    @cached_property
+    def dispatch_bias(self):
+        return calibrated_bias(self.model, self.tokenizer, self.categories)
 
 # -- (A) and (B): asking which expert a request needs --------------------------------------------------------
-
-def categories_of(experts):
-    """The categories of the dispatch question: the task experts by name, "other" last."""
-    categories = []
-    for name in sorted(experts.task):
-        metadata = experts.metadata[name]
-        categories.append(Category(name, metadata["examples"], metadata["task"]))
-    return [*categories, other()]
 
 def dispatch_ids(tokenizer, categories, request):
     """The question as the model reads it, here and where z_c is trained."""
@@ -94,7 +119,7 @@ def calibrated_bias(model, tokenizer, categories):
         h = model.hidden_sharing_prefix(tokens, prefix_length)[last]  # (B, dim)
     logp = model.logits(h).float().log_softmax(dim=-1)[:, first]  # (B, K)
     leaning = torch.zeros(len(first), device=device)
-    for _ in range(100):
+    for _ in range(100):  # Sinkhorn's steps: the columns are brought to equal shares, softmax keeps rows at 1
         summed = (logp - leaning).log_softmax(dim=-1).logsumexp(dim=0)  # log of the B shares' sum (K,)
         leaning += math.log(len(first) / len(logp)) + summed
     bias = torch.full((model.args.vocab_size,), -torch.inf, device=device)
@@ -103,10 +128,9 @@ def calibrated_bias(model, tokenizer, categories):
 
 def dispatch(adaptive, requests, z_c, batch_size=64):
     """One one-hot mixture per request: (A) with z_c = {}, the base model; (B) with the classifier's z."""
-    model, tokenizer = adaptive.model, adaptive.tokenizer
-    categories = categories_of(adaptive.experts)
+    model, tokenizer, categories = adaptive.model, adaptive.tokenizer, adaptive.categories
     names = first_tokens(tokenizer, categories)
-    sampling = Sampling(logit_bias=adaptive.dispatch_bias(categories))
+    sampling = Sampling(logit_bias=adaptive.dispatch_bias)
     mixtures = []
     with using(model, z_c):
         for start in range(0, len(requests), batch_size):
@@ -124,6 +148,7 @@ class Search:
     generations: int = 4
     population: int = 12  # members of a generation
     elites: int = 3  # of them, those that the next generation is drawn around; at least 2
+    per_block: bool = False  # one α for each expert and block (A.4), not one for each expert
     seed: int = 0
     progress: Callable[[Iterable], Iterable] = iter  # around the generations
 
@@ -146,6 +171,7 @@ def cem(fitness, known, mean, search):
     for generation in search.progress(range(search.generations)):
         drawn = (mu + sigma * torch.randn(search.population, dim, generator=generator)).clamp(0, 1).tolist()
         if generation == 0:
+            # `known` takes the place of as many drawn ones
             members = [*known.tolist(), *drawn][:max(search.population, len(known))]
         else:
             members = [best, *drawn]
@@ -165,103 +191,73 @@ def cem(fitness, known, mean, search):
         mu, sigma = elite.mean(dim=0), elite.std(dim=0)
     return torch.tensor(best), score_of[best]
 
-@dataclass
-class FewShot:
-    """The examples that a search looks at, and how it searches."""
-    task: Task | None = None  # the examples are problems of its split `val`
-    shots: int = 10
-    per_block: bool = False  # one α for each expert and block (A.4), not one for each expert
-    search: Search = field(default_factory=Search)  # its seed draws the examples, too
-    say: Callable[[str], None] = print  # what the search found, in a line
-
-    def examples(self):
-        """The problems that the search looks at: `shots` of them, or all where there are fewer."""
-        return self.task.problems("val", self.shots, self.search.seed)
-
 def mixture_of(names, alpha):
     """{expert: α, or a list of one α per block} from a member's numbers, expert by expert."""
     blocks = len(alpha) // len(names)
     by_expert = [alpha[i:i + blocks] for i in range(0, len(alpha), blocks)]
     return {name: weights[0] if blocks == 1 else weights for name, weights in zip(names, by_expert)}
 
-@dataclass
-class FewShotFitness:
-    """Fitness for `cem`: (accuracy on the shots, mean log-probability per token of its right answers).
+def fitness_of(answers):
+    """(accuracy, mean log-probability per token of the right answers, −∞ if there are none)."""
+    likelihoods = [sum(a.logprobs) / len(a.logprobs) for a in answers if a.r > 0]
+    if not likelihoods:
+        return 0.0, -torch.inf
+    return len(likelihoods) / len(answers), sum(likelihoods) / len(likelihoods)
+
+def few_shot_fitness(adaptive, task, shots, alpha):
+    """Fitness on the examples of each member of α (members, K), or (members, K · n_layers).
 
     A generation, members × shots, is one batched generate in which every row carries its own z.
     """
-    adaptive: AdaptiveModel
-    task: Task
-    shots: list
+    names = list(adaptive.task_experts())
+    mixtures = [mixture_of(names, member) for member in alpha.tolist() for _ in shots]
+    answers = second_pass(adaptive, task, shots * len(alpha), mixtures)
+    return [fitness_of(answers[i:i + len(shots)]) for i in range(0, len(answers), len(shots))]
 
-    def __call__(self, alpha):
-        names = list(self.adaptive.experts.task)
-        mixtures = [mixture_of(names, member) for member in alpha.tolist() for _ in self.shots]
-        answers = second_pass(self.adaptive, self.task, self.shots * len(alpha), mixtures)
-        return [self.score(answers[i:i + len(self.shots)]) for i in range(0, len(answers), len(self.shots))]
-
-    def score(self, answers):
-        likelihoods = [sum(a.logprobs) / len(a.logprobs) for a in answers if a.r > 0]
-        if not likelihoods:
-            return 0.0, -torch.inf
-        return len(likelihoods) / len(answers), sum(likelihoods) / len(likelihoods)
-
-def search_mixture(adaptive, few_shot):
-    """The mixture of task experts that answers the shots best; the base model where they cannot tell."""
-    names = list(adaptive.experts.task)
-    shots = few_shot.examples()
+def by_cem(adaptive, task, shots, search):
+    """The mixture of task experts that answers the shots best (the base model where they cannot tell), and
+    the share of them it is right on."""
+    names = list(adaptive.task_experts())
     known = torch.cat([torch.zeros(1, len(names)),  # the base model
                        torch.eye(len(names)),  # each expert alone
                        torch.full((1, len(names)), 1 / len(names))])
-    if few_shot.per_block:
+    if search.per_block:
         known = known.repeat_interleave(adaptive.model.args.n_layers, dim=1)  # (K + 2, K · n_layers)
-    fitness = FewShotFitness(adaptive, few_shot.task, shots)
-    alpha, (right, _) = cem(fitness, known, 1 / len(names), few_shot.search)
-    if right == 0:
-        few_shot.say(f"the {len(shots)} examples cannot tell: no candidate is right on any of them, so the "
-                     "base model answers")
-    elif not alpha.any():
-        few_shot.say(f"no candidate beats the base model on the {len(shots)} examples, so it answers")
-    else:
-        few_shot.say(f"the best candidate is right on {100 * right:.0f} % of {len(shots)} examples")
+
+    def fitness(alpha):
+        return few_shot_fitness(adaptive, task, shots, alpha)
+
+    alpha, (right, _) = cem(fitness, known, 1 / len(names), search)
     mixture = mixture_of(names, alpha.tolist())
-    if not few_shot.per_block:
-        mixture["other"] = 1 - alpha.sum().item()  # the base model's share
-    return mixture
+    if not search.per_block:
+        # the base model's share, for who reads the mixture: below 0 where Σα > 1, and `mix` does not ask
+        mixture["other"] = 1 - alpha.sum().item()
+    return mixture, right
 
-# -- strategies: (adaptive model, problems, few-shot settings) -> one mixture per problem --------------------
+# -- strategies, by what they look at ------------------------------------------------------------------------
 
-def by_prompt(adaptive, problems, few_shot):
-    return dispatch(adaptive, [problem.prompt for problem in problems], z_c={})
+def by_prompt(adaptive, requests):
+    return dispatch(adaptive, requests, z_c={})
 
-def by_classifier(adaptive, problems, few_shot):
-    if not adaptive.experts.dispatch:
+def by_classifier(adaptive, requests):
+    classifiers = adaptive.experts_for("dispatch")
+    if not classifiers:
         raise ValueError("there is no dispatch expert at hand; train one: python train.py --task dispatch")
-    [z_c] = adaptive.experts.dispatch.values()
-    return dispatch(adaptive, [problem.prompt for problem in problems], z_c)
+    [z_c] = classifiers.values()
+    return dispatch(adaptive, requests, z_c)
 
-def by_cem(adaptive, problems, few_shot):
-    return [search_mixture(adaptive, few_shot)] * len(problems)
+def uniform(adaptive):
+    """All task experts in equal parts."""
+    names = adaptive.task_experts()
+    return {name: 1 / len(names) for name in names}
 
-@dataclass
-class Strategy:
-    first_pass: Callable
-    needs_examples: bool = False  # looks at them, not at the problems: found once, it serves all problems
-    dispatches: bool = False  # sends each request to one expert; eval.py --dispatch counts to which
-    needs_classifier: bool = False
-
-STRATEGIES = {"prompt": Strategy(by_prompt, dispatches=True),
-              "classifier": Strategy(by_classifier, dispatches=True, needs_classifier=True),
-              "cem": Strategy(by_cem, needs_examples=True)}
-
-def strategies_with(experts):
-    """The strategies that these experts allow."""
-    return {name: strategy for name, strategy in STRATEGIES.items()
-            if experts.dispatch or not strategy.needs_classifier}
+BY_REQUEST = {"prompt": by_prompt, "classifier": by_classifier}  # (adaptive, requests) -> a mixture for each
+BY_EXAMPLES = {"cem": by_cem}  # (adaptive, task, shots, search) -> one mixture for all, share right
+ALWAYS = {"uniform": uniform}  # (adaptive) -> one mixture for all
 
 # -- the second pass -----------------------------------------------------------------------------------------
 
-def dressed(problem, mixture, metadata):
+def formatted(problem, mixture, experts):
     """The problem under the system prompt, instruction and prefill of the one expert it goes to.
 
     A mix or "other" changes nothing; a prefill that begins with the expert's (a signature behind "```python")
@@ -270,22 +266,24 @@ def dressed(problem, mixture, metadata):
     if len(mixture) > 1:
         return problem
     [(name, weight)] = mixture.items()
-    if weight != 1.0 or name not in metadata or metadata[name]["kind"] == "mixture":
+    if weight != 1.0 or name not in experts or experts[name].metadata["kind"] == "mixture":
         return problem
-    expert = metadata[name]
-    prefill = problem.prefill if problem.prefill.startswith(expert["prefill"]) else expert["prefill"]
-    return replace(problem, system=expert["system"], instruction=expert["instruction"], prefill=prefill)
+    form = experts[name].metadata
+    prefill = problem.prefill if problem.prefill.startswith(form["prefill"]) else form["prefill"]
+    return replace(problem, system=form["system"], instruction=form["instruction"], prefill=prefill)
 
-def all_dressed(problems, mixtures, metadata):
+def all_formatted(problems, mixtures, experts):
     """Each problem as the expert of its mixture reads it."""
-    return [dressed(problem, mixture, metadata) for problem, mixture in zip(problems, mixtures, strict=True)]
+    return [formatted(problem, mixture, experts)
+            for problem, mixture in zip(problems, mixtures, strict=True)]
 
 def second_pass(adaptive, task, problems, mixtures, on_token=None):
     """Answer each problem greedily under its own mixture, all in one batch -> list[Answer].
 
-    One mixture for all rows is merged; else every row carries its z, which for "other" is 1.
+    The problems are asked as they are; `formatted` comes first where an expert's own prompt is wanted. One
+    mixture for all rows is merged; else every row carries its z, which for "other" is 1.
     """
     alike = all(mixture == mixtures[0] for mixture in mixtures)
-    z = mix(adaptive.experts.answering(), mixtures[0] if alike else mixtures)
+    z = mix(adaptive.answering(), mixtures[0] if alike else mixtures)
     with using(adaptive.model, z) as select_rows:
         return rollout(adaptive.model, adaptive.tokenizer, task, problems, GREEDY, select_rows, on_token)

@@ -87,18 +87,16 @@ class Attention(nn.Module):
         self.wq = nn.Linear(args.dim, args.n_heads * args.head_dim, bias=args.qkv_bias)
         self.wk = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=args.qkv_bias)
         self.wv = nn.Linear(args.dim, args.n_kv_heads * args.head_dim, bias=args.qkv_bias)
-        self.q_norm = nn.RMSNorm(args.head_dim, args.norm_eps) if args.qk_norm else None
-        self.k_norm = nn.RMSNorm(args.head_dim, args.norm_eps) if args.qk_norm else None
+        self.q_norm = nn.RMSNorm(args.head_dim, args.norm_eps) if args.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(args.head_dim, args.norm_eps) if args.qk_norm else nn.Identity()
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
     def forward(self, x, rope, kv=None, continuation=None):
         """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; continuations use it.
         """
         B, T, _ = x.shape
-        q = self.wq(x).view(B, T, self.n_heads, self.head_dim)
-        k = self.wk(x).view(B, T, self.n_kv_heads, self.head_dim)
-        if self.q_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q = self.q_norm(self.wq(x).view(B, T, self.n_heads, self.head_dim))
+        k = self.k_norm(self.wk(x).view(B, T, self.n_kv_heads, self.head_dim))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         v = self.wv(x).view(B, T, self.n_kv_heads, self.head_dim)
@@ -120,12 +118,13 @@ class Attention(nn.Module):
 
     def attend_to_cache(self, q, k, v, kv, continuation):
         keys, values = kv
-        rows = torch.arange(len(q), device=q.device)[:, None]  # (B, 1), beside positions (B, T)
+        # rows (B, 1) and positions (B, T) around a slice: what is written to is (B, T, n_kv_heads, head_dim)
+        rows = torch.arange(len(q), device=q.device)[:, None]
         keys[rows, :, continuation.positions] = k
         values[rows, :, continuation.positions] = v
         in_use = continuation.mask.shape[-1]
-        # The queries that share a key head are rows of one small matrix: the same bits as enable_gqa,
-        # which is eight times slower here on a CPU.
+        # The queries that share a key head are rows of one small matrix, T of the first query head, T of the
+        # next: the same bits as enable_gqa, which is eight times slower here on a CPU.
         q = q.unflatten(2, (self.n_kv_heads, -1)).permute(0, 2, 3, 1, 4)  # (B, n_kv, n_rep, T, head_dim)
         y = attend(q.flatten(2, 3), keys[:, :, :in_use], values[:, :, :in_use], attn_mask=continuation.mask)
         return y.view(q.shape).permute(0, 3, 1, 2, 4)  # (B, T, n_kv, n_rep, head_dim)
@@ -160,17 +159,6 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(TransformerBlock(args) for _ in range(args.n_layers))
         self.norm = nn.RMSNorm(args.dim, args.norm_eps)
         self.output = None if args.tied_embeddings else nn.Linear(args.dim, args.vocab_size, bias=False)
-        self.eyes = None  # of a model that has some (vision.py), and what they saw:
-        self.image_features = None  # (N, dim)
-
-    def embed(self, tokens):
-        """(B, T) -> (B, T, dim); ids from vocab_size on are rows of images."""
-        if self.image_features is None:
-            return self.tok_embeddings(tokens)
-        is_image = tokens >= self.args.vocab_size
-        words = self.tok_embeddings(tokens.masked_fill(is_image, 0))
-        rows = self.image_features[(tokens - self.args.vocab_size).clamp(min=0)]
-        return torch.where(is_image[..., None], rows, words)
 
     def hidden(self, tokens, cache=None):
         """Whole rows of tokens (B, T) -> normed features of the last layer (B, T, dim); fills `cache`."""
@@ -185,13 +173,16 @@ class Transformer(nn.Module):
         positions = starts[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
         seen = torch.arange(in_use, device=tokens.device) <= positions[..., None]  # (B, T, in_use)
         n_rep = self.args.n_heads // self.args.n_kv_heads
-        mask = seen.repeat(1, n_rep, 1)[:, None]  # (B, 1, n_rep · T, in_use)
+        mask = seen.repeat(1, n_rep, 1)[:, None]  # (B, 1, n_rep · T, in_use): the queries' order in `attend`
         continuation = Continuation(positions, mask)
         return self.through_layers(tokens, rope_angles(positions, self.args), cache, continuation)
 
     def hidden_sharing_prefix(self, tokens, prefix_length, cache=None):
         """`hidden` of whole rows (B, T) behind their first `prefix_length` tokens, which are the same in all
         rows and computed once, gradient included -> (B, T − prefix_length, dim). Not if rows have a z each.
+
+        The cache is written in place, and autograd follows: it records each copy into it, and only places
+        that were written before are read.
         """
         if prefix_length == 0:
             return self.hidden(tokens, cache)
@@ -206,7 +197,7 @@ class Transformer(nn.Module):
         return self.hidden_after_cache(tokens[:, prefix_length:], cache, starts, in_use=tokens.shape[1])
 
     def through_layers(self, tokens, rope, cache, continuation):
-        x = self.embed(tokens)  # (B, T, dim)
+        x = self.tok_embeddings(tokens)  # (B, T, dim)
         for i, layer in enumerate(self.layers):
             rope_here = None if i in self.args.no_rope_layers else rope
             x = layer(x, rope_here, None if cache is None else cache[i], continuation)
@@ -235,7 +226,6 @@ class Stopping:
     max_new_tokens: int
     stop_ids: Collection[int] = ()
     is_finished: Callable[[list[int]], bool] | None = None
-    drop_finished: bool = True  # False: finished rows stay in the batch and are fed their last token
 
     def ends(self, ids):
         """Whether the answer `ids` is whole, as it is and not by the cap."""
@@ -265,7 +255,8 @@ def draw(logits, sampling):
     else:
         cdf = logp.exp().cumsum(dim=-1)
         u = torch.rand(len(logp), 1, generator=sampling.generator, device=logp.device)
-        # below the total even after rounding: a token of probability 0 is never drawn
+        # the first token whose cumulative probability exceeds u, where u stays below the total even after
+        # rounding: a token of probability 0 is never drawn
         below = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
         ids = torch.searchsorted(cdf, u * below, right=True)
     return ids[:, 0], logp.gather(1, ids)[:, 0]
@@ -274,7 +265,7 @@ def draw(logits, sampling):
 def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None):
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
-    on_token(row, id) sees each new token. Finished rows leave once they are an eighth of the batch.
+    on_token(row, id) sees each new token. Finished rows leave the batch once they are an eighth of it.
     select_rows belongs to rows that have a z each (`svf.using` gives it): it is called with the indices of
     the rows that stay, and the prompts' common prefix is then read in every row and not once for all.
     Raises ValueError for a prompt that is empty, or too long for the model.
@@ -282,7 +273,7 @@ def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
     table = model.tok_embeddings.weight
-    tokens, positions = pad(prompts, table.device)
+    tokens, lengths = pad(prompts, table.device)
     longest = tokens.shape[1]
     if longest + stopping.max_new_tokens > model.args.max_seq_len:
         raise ValueError(f"{longest} prompt tokens and {stopping.max_new_tokens} new ones do not fit "
@@ -290,7 +281,8 @@ def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None
     cache = kv_cache(model.args, len(prompts), longest + stopping.max_new_tokens, table)
     prefix_length = common_prefix_length(prompts) if select_rows is None else 0
     h = model.hidden_sharing_prefix(tokens, prefix_length, cache)
-    h = h[torch.arange(len(prompts), device=table.device), positions - prefix_length - 1]  # (B, dim)
+    h = h[torch.arange(len(prompts), device=table.device), lengths - prefix_length - 1]  # (B, dim)
+    positions = lengths  # where each row's next token stands
 
     ids = [[] for _ in prompts]
     logprobs = [[] for _ in prompts]
@@ -309,7 +301,8 @@ def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None
                 unfinished.remove(i)
         if not unfinished or step + 1 == stopping.max_new_tokens:
             break
-        if stopping.drop_finished and len(unfinished) <= 7 / 8 * len(in_batch):
+        finished = len(in_batch) - len(unfinished)
+        if finished >= len(in_batch) / 8:
             staying = [row for row, i in enumerate(in_batch) if i in unfinished]
             rows = torch.tensor(staying, device=table.device)
             if select_rows is not None:

@@ -9,10 +9,19 @@ As a change to the frozen W, z = 1 is the base model bit for bit, r² numbers ar
 have a batch dimension. One z for all rows is merged into W', for rollouts and training alike: the loss must
 score the policy that sampled. One z per row takes the right-hand form, for inference. Unlike the authors'
 code, z is free (no sigmoid) and W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases stay as they
-are. An adapter is three functions, here `wrap`, `start` and `using`; rl.py trains any module that has them.
+are.
+
+This module is an *adapter*, and rl.py trains any module that keeps the same three promises:
+
+    wrap(model, names)   before the model is cast and moved: freezes it, and changes it in place. What must
+                         follow the model to its device is a registered buffer.
+    start(model)         -> {name: tensor}, float32 on the model's device, the same in each call: parameters
+                         that change nothing. Training begins there.
+    using(model, z)      a block in which the model computes with z. {} is the base model, within another
+                         block too; nothing made from z outlives its block, and z does not change within it.
+                         Yields select_rows, or None where all rows of a batch share z.
 """
 from contextlib import contextmanager
-from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +31,18 @@ ATTENTION = ("wq", "wk", "wv", "wo")  # the paper's "attention" is qv, wq and wv
 MLP = ("w1", "w2", "w3")
 MODULES = {"attn": ATTENTION, "mlp": MLP, "all": ATTENTION + MLP, "qv": ("wq", "wv")}
 
+# -- one weight ----------------------------------------------------------------------------------------------
+
+def decompose(W):
+    """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
+    W = W.double()  # in float32, a fifth of the vectors would move
+    if W.shape[0] > W.shape[1]:
+        W = W.T
+    _, basis = torch.linalg.eigh(W @ W.T)
+    return basis.flip(1)  # eigh gives them by ascending σ²
+
 def singular_values(W, basis):
-    """σ (r,) of W (out, in), in the order of its basis (r, r).
+    """σ (r,) of W (out, in), in the order of its basis (r, r). SVF itself never needs them: Uᵀ W has them.
 
     σ_i = ‖u_iᵀ W‖ is good to 1e-11, the root of the eigenvalue is not.
     """
@@ -31,24 +50,20 @@ def singular_values(W, basis):
         W = W.T
     return (basis.T @ W).norm(dim=1)
 
-def decompose(W):
-    """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
-    if W.device.type == "mps":
-        W = W.cpu()  # before the cast: MPS has no float64
-    W = W.double()
-    if W.shape[0] > W.shape[1]:
-        W = W.T
-    _, basis = torch.linalg.eigh(W @ W.T)  # in float32, a fifth of the vectors would move
-    return basis[:, singular_values(W, basis).argsort(descending=True)]
-
 class Collapse(ValueError):
     """Training went so far that no gradient is left."""
 
 class MergedLinear(torch.autograd.Function):
-    """y = W'x for a W' merged from z: the gradient for z without one of the size of W.
+    """y' = W'x for a W' merged from z: the gradient for z without one of the size of W.
 
-    Uᵀy' = z ⊙ σ ⊙ Vᵀx, so  dz_i = Σ_t (u_i·y'_t)(u_i·g_t) / z_i;  for a tall weight, with gx = W'ᵀg,
-    dz_i = Σ_t (v_i·x_t)(v_i·gx_t) / z_i.
+    W' = U diag(z σ) Vᵀ gives dz_i = Σ_t (u_i·g_t) σ_i (v_i·x_t), where g is the gradient for y'. The output
+    holds the right-hand factor already: u_i·y' = z_i σ_i (v_i·x), so
+
+        dz_i = Σ_t (u_i·g_t) (u_i·y'_t) / z_i
+
+    For a tall weight, whose basis is V, gx = W'ᵀg holds the other factor: v_i·gx = z_i σ_i (u_i·g), so
+
+        dz_i = Σ_t (v_i·gx_t) (v_i·x_t) / z_i
     """
 
     @staticmethod
@@ -72,6 +87,10 @@ class MergedLinear(torch.autograd.Function):
         dz = (a.float() * b.float()).flatten(0, -2).sum(0) / z
         return gx, dz, None, None, None, None
 
+def is_per_row(z):
+    """Whether z has a batch dimension, (B, 1, r), and is not one (r,) for all rows."""
+    return z is not None and z.dim() == 3
+
 class SVFLinear(nn.Module):
     """A frozen nn.Linear and the basis of its smaller side; `using` sets and clears its z."""
 
@@ -82,6 +101,15 @@ class SVFLinear(nn.Module):
         self.on_output = linear.out_features <= linear.in_features  # the basis is U; else it is V
         self.z = None  # (r,) or (B, 1, r), float32 in any model: bfloat16 has no steps of 0.002 near 1
         self.merged = None  # W' while one z serves all rows
+        self.version = 0  # of the z that W' was merged from
+
+    def use(self, z):
+        """From now on compute with this z; None is the base model."""
+        self.z = z
+        self.merged = None
+        if z is not None and not is_per_row(z):
+            self.merged = self.merge(z)
+            self.version = z._version
 
     def merge(self, z):
         """W' (out, in) for z (r,), computed in float32 and cast once: at z = 1 it is W bit for bit.
@@ -103,22 +131,27 @@ class SVFLinear(nn.Module):
             return self.linear(x)
         if self.merged is None:
             return self.forward_by_row(x)
+        if self.z._version != self.version:
+            raise RuntimeError("z changed within a block of `using`, whose W' is still that of the old z; "
+                               "leave the block before an optimizer's step")
         if self.z.requires_grad and torch.is_grad_enabled():
             return MergedLinear.apply(x, self.z, self.merged, self.linear.bias, self.basis, self.on_output)
         return F.linear(x, self.merged, self.linear.bias)
 
     def forward_by_row(self, x):
-        """x (B, T, in) -> (B, T, out), each row under its own z (B, 1, r)."""
+        """x (B, T, in) -> (B, T, out), each row under its own z (B, 1, r); a row of ones is the base."""
         W, bias, basis = self.linear.weight, self.linear.bias, self.basis
         if len(x) != len(self.z):
             raise ValueError(f"{len(self.z)} rows of z for a batch of {len(x)} rows")
         change = (self.z - 1).to(x.dtype)  # (B, 1, r)
-        if self.on_output:
-            y = F.linear(x, W)
-            y = y + ((y @ basis) * change) @ basis.T  # y + U ((z − 1) ⊙ Uᵀ y)
-        else:
-            y = F.linear(x + ((x @ basis) * change) @ basis.T, W)  # W (x + V ((z − 1) ⊙ Vᵀ x))
-        return y if bias is None else y + bias
+        if not self.on_output:
+            return F.linear(x + ((x @ basis) * change) @ basis.T, W, bias)  # W (x + V ((z − 1) ⊙ Vᵀ x))
+        product = F.linear(x, W)
+        # a product that is rounded before its bias is added would not be the base model's y
+        y = product if bias is None else F.linear(x, W, bias)
+        return y + ((product @ basis) * change) @ basis.T  # y + U ((z − 1) ⊙ Uᵀ W x)
+
+# -- a model under z: the three functions of an adapter ------------------------------------------------------
 
 def linears(model, names):
     """[(full name, nn.Linear)] of those with a full or last name in `names`. ValueError if there is none."""
@@ -128,36 +161,19 @@ def linears(model, names):
         raise ValueError(f"nothing to adapt: no nn.Linear of this model is named {' or '.join(names)}")
     return found
 
-# Any orthogonal basis makes an adapter of the same size and cost, W' = W + B diag(z − 1) Bᵀ W; the other two
-# are there to ask whether it is the singular vectors that matter, or the diagonal. For `wrap`:
-
 def singular_basis(name, W):
-    """The singular vectors, and nothing kept between runs."""
+    """The basis of a weight: its singular vectors. Another function like this may keep bases between runs
+    (harness/models.py) or take other ones (baselines/bases.py)."""
     return decompose(W)
 
-def random_basis(name, W):
-    """An orthogonal matrix drawn from the weight's name, the same in each run."""
-    r = min(W.shape)
-    generator = torch.Generator().manual_seed(crc32(name.encode()))
-    return torch.linalg.qr(torch.randn(r, r, generator=generator, dtype=torch.float64)).Q
-
-def identity_basis(name, W):
-    """No change of basis: z scales the channels on the smaller side of W."""
-    return torch.eye(min(W.shape))
-
-BASES = {"svd": singular_basis, "random": random_basis, "identity": identity_basis}
-
-def wrap(model, names, progress=iter, basis_of=singular_basis):
+def wrap(model, names, basis_of=singular_basis):
     """Freeze the model and put an SVFLinear around the linears named by `names`, in place.
 
     Wrap before casting: W rounded to bfloat16 has another basis, in which the same z is another change.
-    basis_of(weight name, W) -> (r, r) is one of BASES, or keeps bases between runs (formats/experts.py,
-    KeptBases).
+    basis_of(weight name, W) -> (r, r), orthogonal.
     """
     model.requires_grad_(False)
-    for name, linear in progress(linears(model, names)):
-        if linear.weight.dtype != getattr(model, "file_dtype", linear.weight.dtype):
-            raise ValueError(f"{name} was cast to {linear.weight.dtype}; wrap the model, then cast it")
+    for name, linear in linears(model, names):
         basis = basis_of(name, linear.weight.data).to(linear.weight)
         model.set_submodule(name, SVFLinear(linear, basis))
     return model
@@ -183,24 +199,23 @@ def using(model, z):
     unknown = sorted(z.keys() - modules.keys())
     if unknown:
         raise ValueError(f"z names {unknown[0]}, which is not wrapped here")
-    before = {name: (module.z, module.merged) for name, module in modules.items()}
-    z_per_row = any(v.dim() == 3 for v in z.values())
+    before = {name: (module.z, module.merged, module.version) for name, module in modules.items()}
 
     def select_rows(rows):
+        """`generate` lets finished rows leave its batch; their rows of z leave with them."""
         for module in modules.values():
-            if module.z is not None and module.z.dim() == 3:
+            if is_per_row(module.z):
                 module.z = module.z[rows]
 
     try:
         for name, module in modules.items():
-            module.z = z.get(name)
-            module.merged = None
-            if module.z is not None and module.z.dim() == 1:
-                module.merged = module.merge(module.z)
-        yield select_rows if z_per_row else None
+            module.use(z.get(name))
+        yield select_rows if any(is_per_row(v) for v in z.values()) else None
     finally:
         for name, module in modules.items():
-            module.z, module.merged = before[name]
+            module.z, module.merged, module.version = before[name]
+
+# -- several experts -----------------------------------------------------------------------------------------
 
 def alpha_at(alpha, weight_name):
     """α of an expert at a weight: one number for all, or one per block, that of "layers.7.attention.wq" being
@@ -209,12 +224,12 @@ def alpha_at(alpha, weight_name):
         alpha = alpha[int(weight_name.split(".")[1])]
     return float(alpha)
 
-def mix(experts, mixtures, normalize=False):
+def mix(experts, mixtures):
     """z' = 1 + Σ_k α_k (z_k − 1): the paper's Σ α_k z_k, the base being one more expert of weight 1 − Σα.
 
     experts {name: {weight name: z}}; one mixture {name: α, or one α per block} for all rows -> z of shape
-    (r,), or a list with one mixture per row -> (B, 1, r). normalize=True divides α by Σα, which makes it the
-    paper's formula. Raises ValueError for an unknown expert, or weights that are not finite.
+    (r,), or a list with one mixture per row -> (B, 1, r). {"math": 0.3, "code": 0.7} is the paper's formula.
+    Raises ValueError for an unknown expert, or weights that are not finite.
     """
     per_row = isinstance(mixtures, list)
     rows = mixtures if per_row else [mixtures]
@@ -225,10 +240,8 @@ def mix(experts, mixtures, normalize=False):
     mixed = {}
     for name, any_z in like.items():
         alpha = torch.tensor([[alpha_at(row.get(k, 0), name) for k in experts] for row in rows])  # (B, K)
-        if normalize:
-            alpha = alpha / alpha.sum(dim=1, keepdim=True)
         if not alpha.isfinite().all():
-            raise ValueError(f"mixture weights must be finite (and not add up to 0 to normalize): {mixtures}")
+            raise ValueError(f"mixture weights must be finite: {mixtures}")
         changes = [expert.get(name, torch.ones_like(any_z)) - 1 for expert in experts.values()]
         z = 1 + alpha.to(any_z.device) @ torch.stack(changes)  # (B, K) @ (K, r) -> (B, r)
         mixed[name] = z[:, None] if per_row else z[0]

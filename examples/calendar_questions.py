@@ -1,9 +1,9 @@
 """A family of your own, `calendar`: questions on dates and years. It has no harder cousin.
 
-    cp examples/calendar_questions.py tasks/      # then add its name to FAMILIES in tasks/__init__.py
+    cp examples/calendar_questions.py tasks/      # then add its name to FAMILIES in tasks/catalog.py
     python train.py --task calendar
     cp out/calendar-0/calendar.safetensors experts/
-    python eval.py --dispatch                     # the old classifier, now among five classes
+    python -m scripts.eval --dispatch                     # the old classifier, now among five classes
     python train.py --task dispatch               # a new one learns all five
 """
 from dataclasses import dataclass

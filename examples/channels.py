@@ -1,8 +1,8 @@
 """An adapter of your own: y' = s ⊙ y, one learned scale for each output channel of each linear.
 
-An adapter is three functions, `wrap`, `start` and `using`; rl.py trains any module that has them.
+An adapter is three functions, `wrap`, `start` and `using`; svf.py says what each promises.
 
-    python train.py --task math --adapter examples.channels
+    python -m scripts.train --task math --adapter examples.channels
 """
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class ScaleOutput:
         return (y.float() * s).to(y.dtype)  # bfloat16 has no scale between 1 and 1.008
 
 def wrap(model, names):
-    """Freeze the model and hook every nn.Linear whose last name is in `names`."""
+    """Freeze the model and hook every nn.Linear with a full or last name in `names`."""
     model.requires_grad_(False)
     model.scales = {}  # {weight name: s}, what `using` sets and clears
     model.scaled = dict(linears(model, names))

@@ -7,5 +7,7 @@
     tokenizer.py      text <-> ids
     chat.py           a conversation, as the model's own template writes it
     eyes.py           the eyes of a model: Hugging Face's names, our file
-    experts.py        experts and kept bases on disk
+    experts.py        an expert's file
+    bases.py          bases of large models, kept between runs
+    safetensors_file.py  a file that is written whole or not at all
 """

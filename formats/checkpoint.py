@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from formats.tokenizer import Tokenizer
 from model import ModelArgs
-from vision import EyesArgs
 
 LARGEST = 1e6  # no weight of a working model comes near
 
@@ -17,7 +17,10 @@ class Checkpoint:
     args: ModelArgs
     tensors: dict[str, Callable[[], torch.Tensor]]  # Meta's weight name: a function that reads it
     tokenizer: Tokenizer
-    eyes: EyesArgs | None = None  # of a model with eyes; their tensors are named "tower.…" and "projection.…"
+    # What stands beside the language model, as eyes do, if anything: beside() builds it, and attach(model,
+    # tokenizer, module) puts it in its place. Its tensors have its own names.
+    beside: Callable[[], nn.Module] | None = None
+    attach: Callable | None = None
 
 # what Python raises where a configuration has another type than it should, or is no JSON at all
 DAMAGE = (TypeError, AttributeError, IndexError, json.JSONDecodeError, UnicodeDecodeError, RecursionError,

@@ -1,7 +1,7 @@
 """Eyes on disk: those in a Hugging Face folder of an Idefics3 or SmolVLM, and those made for a text model.
 
-The first are part of the model. The second are one safetensors file, made by train_eyes.py for one language
-model, whose fingerprint its metadata name.
+The first are part of the model. The second are one safetensors file, made by scripts/make_eyes.py for one
+language model, whose fingerprint its metadata name.
 """
 import json
 
@@ -9,9 +9,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from formats.checkpoint import LARGEST, understood
-from formats.experts import save_whole
-from vision import Eyes, EyesArgs, Sight
+from formats.safetensors_file import save_whole
+from vision.encoder import Eyes, EyesArgs
+from vision.seeing import give_sight
 
+DEFAULT_EYES = "experts/eyes/smollm2-135m.safetensors"
 WITH_EYES = ("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration")
 # what vision_config means where it leaves a key out
 VISION_DEFAULTS = {"hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12,
@@ -70,10 +72,9 @@ def frame_of(tokenizer):
     whole = [known[WHOLE_IMAGE]] if WHOLE_IMAGE in known else tokenizer.encode(WHOLE_IMAGE)
     return [known[AROUND], *whole], [known[AROUND]]
 
-def give_sight(model, tokenizer, eyes, before=(), after=()):
-    """From now on the model has eyes, and messages may have images, between these token ids."""
-    model.eyes = eyes.requires_grad_(False)
-    tokenizer.sight = Sight(model, eyes, before, after)
+def attach_eyes(model, tokenizer, eyes):
+    """The eyes of a checkpoint in the place where they belong."""
+    give_sight(model, tokenizer, eyes, *frame_of(tokenizer))
 
 # -- eyes of a text model ------------------------------------------------------------------------------------
 
@@ -87,7 +88,8 @@ def load_eyes(path, model):
     damaged, something else, or made for another model; FileNotFoundError if there is none."""
     if not path.exists():
         raise FileNotFoundError(f"{model.name} has no eyes of its own, and {path} does not exist; name a "
-                                f"file by --eyes, or make one: python train_eyes.py --model {model.name}")
+                                f"file by --eyes, or make one: python -m scripts.make_eyes --model "
+                                f"{model.name}")
     try:
         with safe_open(path, framework="pt") as file, understood(f"{path}: its metadata"):
             metadata = {key: json.loads(value) for key, value in file.metadata().items()}
@@ -98,7 +100,7 @@ def load_eyes(path, model):
         raise ValueError(f"{path} holds no eyes: {error}") from error
     if fingerprint != model.fingerprint or args.dim != model.args.dim:
         raise ValueError(f"{path} holds eyes of another model than {model.name}; name a file by --eyes, or "
-                         f"make one: python train_eyes.py --model {model.name}")
+                         f"make one: python -m scripts.make_eyes --model {model.name}")
     with torch.device("meta"):
         eyes = Eyes(args)
     expected = {name: v.shape for name, v in eyes.state_dict().items()}
@@ -108,3 +110,8 @@ def load_eyes(path, model):
         raise ValueError(f"{path} is damaged: a number is not finite, or beyond {LARGEST:g}")
     eyes.load_state_dict(state, assign=True)
     return eyes.to(model.tok_embeddings.weight)
+
+def open_eyes(path, model, tokenizer):
+    """Make sure that the model sees: by its own eyes, or by those at `path`."""
+    if tokenizer.image_ids is None:
+        give_sight(model, tokenizer, load_eyes(path, model))

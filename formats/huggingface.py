@@ -10,16 +10,18 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from formats import tokenizer as tokenizers_of
-from formats.checkpoint import (Checkpoint, checked, halves_to_pairs, heads_of, meta_names,
-                                pairs_to_halves)
-from formats.experts import write_safetensors
-from formats.eyes import WITH_EYES, eyes_args, our_name
+from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, meta_names, pairs_to_halves
+from formats.eyes import WITH_EYES, attach_eyes, eyes_args, our_name
+from formats.safetensors_file import write_safetensors
 from model import ModelArgs
+from vision.encoder import Eyes
+from vision.seeing import SeeingEmbedding
 
 HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
            "n_kv_heads": "num_key_value_heads", "head_dim": "head_dim", "hidden_dim": "intermediate_size",
@@ -168,7 +170,10 @@ def read_hf(folder):
                 continue  # a stored rotary table, or the tied embedding a second time
             name = name_of(key, names)
             tensors[name] = SafetensorsTensor(shard, key, heads_of(name, args))
-    return Checkpoint(args, tensors, tokenizers_of.from_hf(folder), eyes)
+    tokenizer = tokenizers_of.from_hf(folder)
+    if eyes is None:
+        return Checkpoint(args, tensors, tokenizer)
+    return Checkpoint(args, tensors, tokenizer, beside=partial(Eyes, eyes), attach=attach_eyes)
 
 # -- export --------------------------------------------------------------------------------------------------
 
@@ -234,7 +239,7 @@ def write_hf(model, folder, template=""):
     for a folder that exists, and for a model with eyes.
     """
     folder = Path(folder)
-    if model.eyes is not None:
+    if isinstance(model.tok_embeddings, SeeingEmbedding):
         raise ValueError("a model cannot be exported with its eyes; leave out --image, or take another model")
     check_new_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:

@@ -12,13 +12,12 @@ import torch
 
 from formats.checkpoint import LARGEST, understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
-from formats.eyes import frame_of, give_sight
 from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
 from model import Transformer
-from tasks.jsonl import refuse_pointer
-from vision import Eyes
+
+LFS_POINTER = b"version https://git-lfs"  # how the small file begins that Git leaves for a large one
 
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""
@@ -44,8 +43,8 @@ def open_checkpoint(path):
 def refuse_pointers(path):
     """Raises ValueError if the model's file, or one of its folder, is a Git LFS pointer."""
     for file in [path] if path.is_file() else path.glob("*.*"):
-        if file.is_file() and file.stat().st_size < 1024:
-            refuse_pointer(file, file.read_bytes())
+        if file.is_file() and file.stat().st_size < 1024 and file.read_bytes().startswith(LFS_POINTER):
+            raise ValueError(f"{file} is a Git LFS pointer; fetch the real file")
 
 class Fingerprint:
     """Tells one base model from another: SHA-256 over its shape and 64 evenly spaced numbers of a tensor."""
@@ -87,8 +86,7 @@ def load(name, device, dtype=None, progress=iter):
     """(Transformer, Tokenizer) from a Meta folder, a Hugging Face folder, a .gguf file or DEFAULT_MODEL.
 
     dtype None keeps the file's own (GGUF: float32), as wrapping needs. Raises ValueError or FileNotFoundError
-    with one sentence that names what is wrong. The model knows its `name`, `stop_ids` and `fingerprint`, and
-    the `file_dtype` that its linears were read in.
+    with one sentence that names what is wrong. The model knows its `name`, `stop_ids` and `fingerprint`.
     """
     path = fetch_default() if str(name) == DEFAULT_MODEL else Path(name)
     checkpoint = open_checkpoint(path)
@@ -98,24 +96,22 @@ def load(name, device, dtype=None, progress=iter):
     checkpoint.tokenizer.leave_out(checkpoint.args.vocab_size)
     with torch.device("meta"):
         model = Transformer(checkpoint.args)
-        eyes = Eyes(checkpoint.eyes) if checkpoint.eyes else None
+        beside = checkpoint.beside() if checkpoint.beside else None
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    shapes_of_eyes = {key: tuple(value.shape) for key, value in eyes.state_dict().items()} if eyes else {}
-    check_names(path, shapes.keys() | shapes_of_eyes.keys(), checkpoint.tensors.keys())
+    more_shapes = {key: tuple(value.shape) for key, value in beside.state_dict().items()} if beside else {}
+    check_names(path, shapes.keys() | more_shapes.keys(), checkpoint.tensors.keys())
     fingerprint = Fingerprint(checkpoint.args)
     state = {}
-    for key, shape in progress((shapes | shapes_of_eyes).items()):
+    for key, shape in progress((shapes | more_shapes).items()):
         tensor = checkpoint.tensors[key]()
         check_tensor(path, key, tensor, shape)
         if key in shapes:  # an expert is made for the language model
             fingerprint.add(key, tensor)
-        if key.startswith("layers.") and len(shape) == 2:
-            model.file_dtype = tensor.dtype
         state[key] = tensor.to(device=device, dtype=dtype)
     model.load_state_dict({key: state[key] for key in shapes}, strict=True, assign=True)
-    if eyes is not None:
-        eyes.load_state_dict({key: state[key] for key in shapes_of_eyes}, strict=True, assign=True)
-        give_sight(model, checkpoint.tokenizer, eyes, *frame_of(checkpoint.tokenizer))
+    if beside is not None:
+        beside.load_state_dict({key: state[key] for key in more_shapes}, strict=True, assign=True)
+        checkpoint.attach(model, checkpoint.tokenizer, beside)
     model.name = str(name)
     model.stop_ids = checkpoint.tokenizer.stop_ids
     model.fingerprint = fingerprint.hexdigest()

@@ -138,7 +138,8 @@ class Tokenizer:
         self.special_ids = set(self.specials.values())
         self.stop_ids = {i for text, i in self.specials.items() if text in STOPS} | set(eos_ids)
         self.names = names or {}  # {"bos_token": its text, …}
-        self.sight = None  # vision.Sight, where the model has eyes: an image file -> ids
+        self.image_ids = None  # where the model has eyes: a function, image file -> ids …
+        self.first_image_id = None  # … from this one on
         self.use_template(template)
 
     def use_template(self, template):
@@ -167,7 +168,7 @@ class Tokenizer:
         return text
 
     def is_of_image(self, i):
-        return self.sight is not None and i >= self.sight.model.args.vocab_size
+        return self.first_image_id is not None and i >= self.first_image_id
 
     def chat(self, messages, prefill=""):
         """[{"role": system | user | assistant, "content": text}, …] -> ids, the answer opened with `prefill`.
@@ -179,8 +180,9 @@ class Tokenizer:
         if self.format is None:
             raise ValueError("this model has no chat template; name one with --chat-template FILE")
         images = [message["image"] for message in messages if message.get("image")]
-        if images and self.sight is None:
-            raise ValueError(f"{images[0]}: this model has no eyes")
+        if images and self.image_ids is None:
+            raise ValueError(f"{images[0]}: this model has no eyes; python -m scripts.sample and "
+                             "scripts.train give it some (--eyes)")
         parts = self.format.parts(messages, prefill)
         if parts.count((True, IMAGE)) != len(images):
             raise ValueError(f"the model's chat template writes {parts.count((True, IMAGE))} images where "
@@ -189,7 +191,7 @@ class Tokenizer:
         between_images = []
         for part in parts:
             if part == (True, IMAGE):
-                ids += self.vocabulary.ids_of(between_images) + self.sight.ids_of(images.pop(0))
+                ids += self.vocabulary.ids_of(between_images) + self.image_ids(images.pop(0))
                 between_images = []
             else:
                 between_images.append(part)

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import get_task
+from tasks.catalog import get_task
 from tasks.everyday import EVERYDAY
 from tasks.grading import score_options
 from tasks.interface import Problem, Task

@@ -43,8 +43,19 @@ class Task:
     instruction: str = ""  # a line behind every question that says what form the answer should have
     cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it
     # Form by the prompt, skill by z: `instruction` is the one of these with which the base model is right
-    # most often on validation (eval.py --instructions).
+    # most often on validation (scripts/eval.py --instructions).
     instructions: tuple[str, ...] = ()
+
+def chat_turns(task, problem):
+    """The problem as messages of a chat, {"role", "content"} and, of the question, "image": the system
+    prompt, earlier turns, the question with its instruction."""
+    system = task.system if problem.system is None else problem.system
+    instruction = task.instruction if problem.instruction is None else problem.instruction
+    question = f"{problem.prompt} {instruction}" if instruction else problem.prompt
+    turns = [*problem.history, {"role": "user", "content": question, "image": problem.image}]
+    if system:
+        turns.insert(0, {"role": "system", "content": system})
+    return turns
 
 def random_for(task_name, splits, split, seed):
     """The random numbers of a split. Raises ValueError for a split that the task does not have."""

@@ -1,13 +1,28 @@
 """pytest tests/test_adapt.py: CEM on a known optimum, one second pass for all, experts that never linger."""
-from pathlib import Path
+import shutil
 
 import pytest
 import torch
 from conftest import expert_metadata, random_z
 
-from adapt import (GREEDY, AdaptiveModel, FewShot, FewShotFitness, Search, calibrated_bias, categories_of,
-                   cem, dispatch, dispatch_ids, dressed, search_mixture, second_pass)
-from formats.experts import Experts, load_experts, save_expert
+from adapt import (
+    GREEDY,
+    AdaptiveModel,
+    Expert,
+    Search,
+    by_cem,
+    calibrated_bias,
+    cem,
+    dispatch,
+    dispatch_ids,
+    few_shot_fitness,
+    formatted,
+    second_pass,
+    uniform,
+)
+from formats.experts import save_expert
+from harness.experts import expert_named, load_experts
+from harness.report import say_found
 from rl import rollout
 from svf import using, wrapped
 from tasks.dispatch import Category, requests
@@ -123,21 +138,21 @@ def test_every_row_of_a_generation_is_scored_under_its_own_member(adaptive):
     alpha = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.3, 0.9]])
     reward = {"a": 1, "bcd": -1, "ef": 1}
     task = toy_task(1, lambda problems, texts: [reward[p.prompt] for p in problems])
-    scores = FewShotFitness(adaptive, task, PROBLEMS)(alpha)
+    scores = few_shot_fitness(adaptive, task, PROBLEMS, alpha)
     for row, score in zip(alpha.tolist(), scores):
-        mixture = dict(zip(adaptive.experts.task, row))
+        mixture = dict(zip(adaptive.task_experts(), row))
         answers = second_pass(adaptive, task, PROBLEMS, [mixture] * 3)
         likely = (answers[0].logprobs[0] + answers[2].logprobs[0]) / 2  # of the right answers only
         assert score == (2 / 3, pytest.approx(likely, abs=1e-4))
     never = toy_task(1, lambda problems, texts: [-1] * len(texts))
-    assert FewShotFitness(adaptive, never, PROBLEMS)(alpha) == [(0.0, -float("inf"))] * 3
+    assert few_shot_fitness(adaptive, never, PROBLEMS, alpha) == [(0.0, -float("inf"))] * 3
 
-def test_examples_that_no_member_answers_return_the_base_model_and_say_so(adaptive):
-    never = toy_task(2, lambda problems, texts: [-1] * len(texts), lambda split, n, seed: PROBLEMS)
-    said = []
-    mixture = search_mixture(adaptive, FewShot(never, search=Search(2), say=said.append))
-    assert mixture == {"code": 0.0, "math": 0.0, "other": 1.0}
-    assert "cannot tell" in said[0]
+def test_examples_that_no_member_answers_return_the_base_model_and_say_so(adaptive, capsys):
+    never = toy_task(2, lambda problems, texts: [-1] * len(texts))
+    mixture, right = by_cem(adaptive, never, PROBLEMS, Search(2))
+    assert mixture == {"code": 0.0, "math": 0.0, "other": 1.0} and right == 0
+    say_found(mixture, right, len(PROBLEMS))
+    assert "cannot tell" in capsys.readouterr().out
 
 def test_an_expert_that_alone_solves_an_example_is_found_in_the_first_generation(adaptive):
 
@@ -150,18 +165,17 @@ def test_an_expert_that_alone_solves_an_example_is_found_in_the_first_generation
 
     def as_math_answers(problems, texts):
         return [1 if text == wanted else -1 for text in texts]
-    task = toy_task(1, as_math_answers, lambda split, n, seed: [shot])
-    mixture = search_mixture(adaptive, FewShot(task, search=Search(1, population=4), say=str))
-    assert mixture == {"code": 0.0, "math": 1.0, "other": 0.0}
+    mixture, right = by_cem(adaptive, toy_task(1, as_math_answers), [shot], Search(1, population=4))
+    assert right == 1 and mixture == {"code": 0.0, "math": 1.0, "other": 0.0}
 
 def test_per_block_searches_one_alpha_for_each_expert_and_block(adaptive):
-    task = toy_task(1, odd_length_is_right, lambda split, n, seed: PROBLEMS)
-    mixture = search_mixture(adaptive, FewShot(task, per_block=True, search=Search(2), say=str))
+    task = toy_task(1, odd_length_is_right)
+    mixture, _ = by_cem(adaptive, task, PROBLEMS, Search(2, per_block=True))
     assert {name: len(weights) for name, weights in mixture.items()} == {"code": 2, "math": 2}
     assert second_pass(adaptive, task, PROBLEMS, [mixture] * 3)
 
 def test_categories_are_the_experts_at_hand_by_name_then_other_and_must_begin_differently(adaptive):
-    names = [category.name for category in categories_of(adaptive.experts)]
+    names = [category.name for category in adaptive.categories]
     assert names == ["code", "math", "other"]  # sorted, other last, no dispatcher
     with pytest.raises(ValueError, match="begin with the same token"):
         dispatch(adaptive, ["hi"], {})  # here a space is a token of its own
@@ -169,12 +183,13 @@ def test_categories_are_the_experts_at_hand_by_name_then_other_and_must_begin_di
 def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(real):
     model, tokenizer = real
     z_c = random_z(model, size=0.3)
-    metadata = {name: {"examples": requests(name, "train", 3, 0), "task": name} for name in ("math", "code")}
-    adaptive = AdaptiveModel(model, tokenizer, Experts({"math": {}, "code": {}}, metadata=metadata))
+    experts = {name: Expert({}, {"examples": requests(name, "train", 3, 0), "task": name}, role="task")
+               for name in ("math", "code")}
+    adaptive = AdaptiveModel(model, tokenizer, experts)
     asked = requests("math", "val", 3, 0)
     chosen = dispatch(adaptive, asked, z_c, batch_size=2)
     assert all(m.z is None for m in wrapped(model).values())
-    categories = categories_of(adaptive.experts)
+    categories = adaptive.categories
     tokens = {category.name: tokenizer.encode(" " + category.name)[0] for category in categories}
     bias = calibrated_bias(model, tokenizer, categories)
     for request, mixture in zip(asked, chosen):
@@ -183,30 +198,42 @@ def test_dispatch_takes_the_likeliest_calibrated_name_and_leaves_the_base_model(
         assert mixture == {max(tokens, key=lambda name: (logits + bias)[tokens[name]].item()): 1.0}
     assert chosen != dispatch(adaptive, asked, {})  # z_c had its say
 
-def test_a_problem_wears_its_experts_system_and_prefill_but_keeps_a_signature(experts):
-    metadata = experts.metadata
-    worn = dressed(Problem("p"), {"math": 1.0}, metadata)
-    assert worn.system == "You do math." and worn.prefill == "math:"
-    assert dressed(Problem("p", "math: 1 +"), {"math": 1.0}, metadata).prefill == "math: 1 +"
+def test_a_problem_has_its_experts_system_and_prefill_but_keeps_a_signature(experts):
+    asked = formatted(Problem("p"), {"math": 1.0}, experts)
+    assert asked.system == "You do math." and asked.prefill == "math:"
+    assert formatted(Problem("p", "math: 1 +"), {"math": 1.0}, experts).prefill == "math: 1 +"
     for mixture in ({"other": 1.0}, {"math": 0.5, "code": 0.5}):
-        assert dressed(PROBLEMS[0], mixture, metadata) is PROBLEMS[0]
+        assert formatted(PROBLEMS[0], mixture, experts) is PROBLEMS[0]
     for weight in (0.0, [0.5, 0.2]):  # one expert, and a search that left some of the base model
-        assert dressed(PROBLEMS[0], {"math": weight}, metadata) is PROBLEMS[0]
+        assert formatted(PROBLEMS[0], {"math": weight}, experts) is PROBLEMS[0]
 
-def test_two_experts_of_a_name_or_two_classifiers_are_refused(experts):
-    metadata = experts.metadata["math"]
-    with pytest.raises(ValueError, match="there is an expert math already"):
-        experts.add(Path("math.safetensors"), {}, metadata)
-    some = Experts()
-    some.add(Path("dispatch.safetensors"), {}, metadata | {"kind": "dispatch"})
+def test_two_classifiers_are_refused(tiny, tmp_path):
+    model, _ = tiny
+    save_expert(tmp_path / "math.safetensors", random_z(model), expert_metadata(model))
+    for name in ("another", "dispatch"):
+        save_expert(tmp_path / f"{name}.safetensors", {}, expert_metadata(model, kind="dispatch"))
     with pytest.raises(ValueError, match="another and dispatch are both classifiers"):
-        some.add(Path("another.safetensors"), {}, metadata | {"kind": "dispatch"})
+        load_experts(tmp_path, model)
 
-def test_a_guest_answers_and_changes_neither_dispatch_nor_search(experts):
+def test_a_supplied_expert_answers_and_changes_neither_dispatch_nor_search(adaptive, tmp_path):
     """A classifier was not trained on the question with one more category."""
-    before = categories_of(experts)
-    experts.add_guest(Path("math.long.safetensors"), {}, experts.metadata["math"])
-    assert categories_of(experts) == before and "math.long" in experts.answering()
+    before = adaptive.categories, adaptive.task_experts().keys()
+    file = tmp_path / "elsewhere" / "math.long.safetensors"
+    save_expert(file, random_z(adaptive.model), expert_metadata(adaptive.model))
+    assert expert_named(adaptive, str(file), tmp_path) == "math.long"
+    assert expert_named(adaptive, "math.long", tmp_path) == "math.long"  # loaded once, named by its name
+    assert "math.long" in adaptive.answering()
+    again = AdaptiveModel(adaptive.model, adaptive.tokenizer, adaptive.experts)
+    assert (again.categories, again.task_experts().keys()) == before
+    same_name = shutil.copy(file, tmp_path / "elsewhere" / "math.safetensors")
+    with pytest.raises(ValueError, match="there is an expert math already"):
+        expert_named(adaptive, same_name, tmp_path / "nowhere")
+    save_expert(file, {}, expert_metadata(adaptive.model, kind="dispatch"))
+    with pytest.raises(ValueError, match="is a classifier and does not answer"):
+        expert_named(AdaptiveModel(adaptive.model, adaptive.tokenizer, {}), str(file), tmp_path)
+
+def test_all_task_experts_in_equal_parts_add_up_to_one(adaptive):
+    assert uniform(adaptive) == {"code": 0.5, "math": 0.5}
 
 def test_calibration_sends_the_examples_out_in_equal_shares(real):
     """Mean probability of each category over the example requests, as many of each category: 1 / K."""

@@ -12,12 +12,12 @@ import pytest
 import torch
 from conftest import ARGS, PARAMS, random_state, random_z, write_meta
 
-from bench import Config, basis_numbers, kept_bytes, memory_plan, read_args, weights_of
-from formats.experts import KeptBases
+from formats.bases import kept_basis
 from formats.load import load
 from formats.meta import meta_args
 from model import ModelArgs, Transformer
-from parallel import BY_INPUT, basis_of_side
+from parallel.tensor import BY_INPUT, basis_of_side
+from scripts.bench import Config, basis_numbers, kept_bytes, memory_plan, read_args, weights_of
 from svf import MODULES, SVFLinear, decompose, using, wrap, wrapped
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,7 @@ def test_the_plan_of_a_70b_on_eight_gpus_is_the_hand_count(tmp_path):
     assert plan["peak"] > 80e9 > half["peak"]
 
 def test_the_plan_of_one_gpu_among_two_is_what_a_cut_linear_holds():
-    """basis_numbers against the shape that parallel.basis_of_side gives."""
+    """basis_numbers against the shape that parallel.tensor.basis_of_side gives."""
     torch.manual_seed(0)
     for name, shape in (("wq", (12, 12)), ("wk", (4, 12)), ("w1", (20, 12)), ("wo", (12, 12)),
                         ("w2", (12, 20))):
@@ -64,11 +64,11 @@ def test_the_plan_of_one_gpu_among_two_is_what_a_cut_linear_holds():
 
 def test_bench_prints_the_plan_of_a_configuration_file(tmp_path):
     (tmp_path / "params.json").write_text(json.dumps(LLAMA3_8B))
-    done = subprocess.run([sys.executable, ROOT / "bench.py", "--plan", tmp_path / "params.json"],
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "scripts.bench", "--plan", tmp_path / "params.json"],
+                          capture_output=True, text=True, cwd=ROOT)
     assert "8.03 B parameters, 224 linears, 720,896 z's, 2.75 G basis values" in done.stdout, done.stderr
-    wrong = subprocess.run([sys.executable, ROOT / "bench.py", "--plan", tmp_path / "none"],
-                           capture_output=True, text=True)
+    wrong = subprocess.run([sys.executable, "-m", "scripts.bench", "--plan", tmp_path / "none"],
+                           capture_output=True, text=True, cwd=ROOT)
     assert wrong.returncode == 2 and "none is no params.json" in wrong.stderr
 
 def test_the_plan_counts_what_autograd_keeps_in_a_block(tiny):
@@ -97,13 +97,16 @@ def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, mon
     def counted(W):
         made.append(W)
         return decompose(W)
-    wrap(model, MODULES["all"], basis_of=KeptBases(model.fingerprint, counted))
+
+    def basis_of(name, W):
+        return kept_basis(model.fingerprint, name, W, counted)
+    wrap(model, MODULES["all"], basis_of)
     assert len(made) == 14
     files = sorted(tmp_path.rglob("*.safetensors"))
     files[3].unlink()
     files[8].rename(files[8].with_name(files[8].name + ".part"))  # what an interruption in mid-write leaves
     again, _ = load(tiny_folder, "cpu")
-    wrap(again, MODULES["all"], basis_of=KeptBases(again.fingerprint, counted))
+    wrap(again, MODULES["all"], basis_of)
     assert len(made) == 16
     for name, module in wrapped(again).items():
         assert torch.equal(module.basis, wrapped(model)[name].basis)
@@ -112,19 +115,23 @@ DECOMPOSE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import svf
-from formats.experts import KeptBases
+from formats.bases import kept_basis
 from formats.load import load
 model, _ = load(sys.argv[2], "cpu")
 def one(W):
     print("made", flush=True)
     return svf.decompose(W)
-svf.wrap(model, svf.MODULES["all"], basis_of=KeptBases(model.fingerprint, one))
+def basis_of(name, W):
+    return kept_basis(model.fingerprint, name, W, one)
+svf.wrap(model, svf.MODULES["all"], basis_of)
 """
 
 def test_a_damaged_basis_is_named(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     model, _ = load(tiny_folder, "cpu")
-    keep = KeptBases(model.fingerprint, decompose)
+
+    def keep(name, W):
+        return kept_basis(model.fingerprint, name, W, decompose)
     W = model.layers[0].attention.wq.weight.data
     basis = keep("layers.0.attention.wq", W)
     [path] = tmp_path.rglob("*.safetensors")

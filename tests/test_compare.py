@@ -9,11 +9,11 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
-import compare  # noqa: E402
-import plot  # noqa: E402
 import results  # noqa: E402
-from common import TEST_SEED, rows_of, templates_of  # noqa: E402
-from tasks import get_task  # noqa: E402
+from harness.logs import rows_of  # noqa: E402
+from harness.scores import TEST_SEED, templates_of  # noqa: E402
+from scripts import compare, plot  # noqa: E402
+from tasks.catalog import get_task  # noqa: E402
 
 def compared(monkeypatch, tiny_folder, out, *more):
     monkeypatch.setenv("XDG_CACHE_HOME", str(out.parent / "cache"))  # base answers are not the user's
@@ -90,16 +90,16 @@ def test_an_interrupted_comparison_goes_on_where_it_was(tiny_folder, tmp_path, m
     assert len(compared(monkeypatch, tiny_folder, log, "--only", "svf")) == len(records)
     assert trained[5:] == [(compare.METHODS["svf"].rate, 2)]
 
-def downwards(learner, z, step, on_token):
+def downwards(learner, z, optimizer, problems, generator):
     """A gradient of one everywhere, which AdamW follows by the whole rate."""
     with learner.adapter.using(learner.model, z):
         for v in z.values():
             v.grad = torch.ones_like(v)
-    return {}
+    return {"grad_norm": learner.descend(z, optimizer)}
 
 def test_a_run_that_collapses_is_a_line_and_the_others_go_on(tiny_folder, tmp_path, monkeypatch):
     """At a rate of 1 the first step brings z to 0, where the second finds no gradient."""
-    monkeypatch.setitem(compare.METHODS, "svf", replace(compare.METHODS["svf"], rate=1.0, gradient=downwards))
+    monkeypatch.setitem(compare.METHODS, "svf", replace(compare.METHODS["svf"], rate=1.0, improve=downwards))
     records = compared(monkeypatch, tiny_folder, tmp_path / "log.jsonl", "--only", "svf", "--steps", "2")
     assert [(record["stage"], record["lr"]) for record in records if "collapsed" in record] == [
         ("grid", 1.0), *[("final", 1.0)] * 3]

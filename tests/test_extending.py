@@ -1,21 +1,31 @@
-"""pytest tests/test_extending.py: a family, a strategy and an adapter of one's own join everything else."""
+"""pytest tests/test_extending.py: a family, a strategy, an adapter, a way to learn of one's own join in."""
 import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import random_z
 
 import adapt
-import tasks
-from conftest import random_z
+import sample
+import svf
 from examples import channels
-from formats.experts import Experts
-from model import Sampling
-from rl import Learner, Settings, reinforce, train_expert
-from svf import MODULES
 from formats.load import load
-from tasks import cousins_of, get_task
+from model import Sampling
+from rl import (
+    Learner,
+    Settings,
+    accumulate_gradient,
+    accuracy,
+    leave_one_out,
+    reinforce,
+    rollout,
+    train_expert,
+)
+from svf import MODULES
+from tasks import catalog
+from tasks.catalog import cousins_of, get_task
 from tasks.dispatch import Category, dispatch_task
 from tasks.interface import Problem, Task
 
@@ -29,7 +39,7 @@ def calendar(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(tasks, "FAMILIES", [*tasks.FAMILIES, "calendar_questions"])
+    monkeypatch.setattr(catalog, "FAMILIES", [*catalog.FAMILIES, "calendar_questions"])
 
 def test_a_family_without_a_cousin_is_a_task_and_a_category(calendar):
     task = get_task("calendar")
@@ -42,16 +52,16 @@ def test_a_family_without_a_cousin_is_a_task_and_a_category(calendar):
     assert golds.count("calendar") == 10
 
 def test_a_strategy_is_a_function_and_an_entry(tiny, monkeypatch):
+    """One that looks at requests, and sends long ones half and half."""
 
-    def by_average(adaptive, problems, few_shot):
-        names = adaptive.experts.task
-        return [{name: 1 / len(names) for name in names}] * len(problems)
-    monkeypatch.setitem(adapt.STRATEGIES, "average", adapt.Strategy(by_average))
+    def by_length(adaptive, requests):
+        return [{"a": 0.5, "b": 0.5} if len(request) > 10 else adapt.BASE for request in requests]
+    monkeypatch.setitem(adapt.BY_REQUEST, "length", by_length)
     model, tokenizer = tiny
-    experts = Experts({"a": random_z(model, 0), "b": random_z(model, 1)})
-    mixtures = adapt.strategies_with(experts)["average"].first_pass(
-        adapt.AdaptiveModel(model, tokenizer, experts), [Problem("hi")], None)
-    assert mixtures == [{"a": 0.5, "b": 0.5}] and "classifier" not in adapt.strategies_with(experts)
+    experts = {name: adapt.Expert(random_z(model, seed), {}, role="task") for seed, name in enumerate("ab")}
+    adaptive = adapt.AdaptiveModel(model, tokenizer, experts)
+    first_pass = sample.choose_first_pass(sample.Config(adapt="length"), adaptive, None, adapt.Search())
+    assert first_pass(["hi", "a longer request"]) == [{"other": 1.0}, {"a": 0.5, "b": 0.5}]
 
 @pytest.fixture
 def scaled(tiny_folder):
@@ -85,8 +95,29 @@ def some_problems(split, n, seed):
 
 def test_reinforce_trains_an_adapter_that_it_does_not_know(scaled):
     task = Task("toy", "", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
-    settings = Settings(steps=25, rollouts=64, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
+    settings = Settings(steps=25, problems=16, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
                         eval_every=100, patience=100)
     learner = Learner(*scaled, channels, task, Sampling(1.0), settings, reinforce)
     right = [metrics.get("right") for metrics in train_expert(learner, {}, lambda z: 0.5)]
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
+
+def two_passes(learner, z, optimizer, problems, generator):
+    """Like PPO, several updates for one batch of answers; the ratio and its clipping are left out."""
+    sampling = Sampling(learner.sampling.temperature, generator=generator)
+    problems = [problem for problem in problems for _ in range(learner.settings.group)]
+    with svf.using(learner.model, z):
+        answers = rollout(learner.model, learner.tokenizer, learner.task, problems, sampling)
+    advantages = learner.advantages([a.r for a in answers], learner.settings.group)
+    for _ in range(2):
+        with svf.using(learner.model, z):  # W' is merged anew from the z of this pass
+            accumulate_gradient(learner, answers, advantages, learner.sampling)
+        norm = learner.descend(z, optimizer)
+    return {"right": accuracy(answers), "grad_norm": norm}
+
+def test_a_way_to_learn_may_take_several_steps_for_one_batch_of_answers(tiny):
+    task = Task("toy", "", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
+    settings = Settings(steps=12, problems=16, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
+                        eval_every=100, patience=100)
+    learner = Learner(*tiny, svf, task, Sampling(1.0), settings, two_passes, leave_one_out)
+    right = [metrics.get("right") for metrics in train_expert(learner, {}, lambda z: 0.5)]
+    assert sum(right[-3:]) / 3 > sum(right[1:4]) / 3 + 0.2

@@ -11,11 +11,11 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from safetensors.torch import save_file
 
-import bench
 from formats.checkpoint import meta_names
 from formats.huggingface import no_rope_layers, write_hf
 from formats.load import load
 from model import Sampling, Stopping, Transformer, generate
+from scripts.bench import read_args
 
 TOKENS = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1], [511, 3, 8, 2]])
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -199,7 +199,7 @@ def test_a_folder_with_mistrals_params_json_is_hugging_faces(tmp_path):
     folder = write_hf_by_hand(tmp_path / "hf")
     (folder / "params.json").write_text(json.dumps({"dim": 48, "head_dim": 8}))
     assert load(folder, "cpu")[0].args == load(write_hf_by_hand(tmp_path / "other"), "cpu")[0].args
-    assert bench.read_args(folder).head_dim == bench.read_args(folder / "config.json").head_dim == 8
+    assert read_args(folder).head_dim == read_args(folder / "config.json").head_dim == 8
 
 FAMILIES = {"Qwen2ForCausalLM": replace(ARGS, qkv_bias=True), "Qwen3ForCausalLM": replace(ARGS, qk_norm=True),
             "SmolLM3ForCausalLM": replace(ARGS, no_rope_layers=(1,))}
@@ -331,6 +331,7 @@ def test_the_embedding_of_a_tied_model_is_read_backwards(tmp_path):
 
 def test_an_exported_folder_loads_again_and_is_the_merged_model(tmp_path):
     from conftest import random_z
+
     from svf import MODULES, using, wrap
     model, _ = load(write_hf_by_hand(tmp_path / "source"), "cpu")
     wrap(model, MODULES["all"])

@@ -7,8 +7,8 @@ from test_formats import write_hf_by_hand
 from test_scripts import run
 from torch import nn
 
-import lora
 import svf
+from baselines import lora
 from formats.load import load
 
 SHAPES = [(12, 31), (31, 12), (17, 17)]  # wide, tall, square (out, in)
@@ -73,13 +73,13 @@ def test_a_rank_has_the_size_it_should():
     assert sizes == {"w1.A": (2, 31), "w1.B": (12, 2)}
 
 def test_a_merged_lora_is_a_base_of_its_own(tmp_path):
-    """Trained by train.py, merged, and loaded as a base on which svf starts at the merged weights."""
+    """Trained by scripts.train, merged, and loaded as a base on which svf starts at the merged weights."""
     base = write_hf_by_hand(tmp_path / "base")
     flags = [*train_flags(base, write_silence(tmp_path / "silence.jsonl"), tmp_path / "run"),
              "--adapter", "lora", "--rank", 2, "--alpha", 4.0]
-    done = run("train.py", *flags)
+    done = run("scripts.train", *flags)
     assert done.returncode == 0, done.stderr
-    done = run("tools/merge_lora.py", tmp_path / "run" / "silence.safetensors", tmp_path / "merged")
+    done = run("scripts.merge_lora", tmp_path / "run" / "silence.safetensors", tmp_path / "merged")
     assert done.returncode == 0 and "wrote" in done.stdout, done.stderr
     merged, _ = load(tmp_path / "merged", "cpu")
     model, _ = load(base, "cpu")

@@ -16,49 +16,59 @@ TOGETHER = """
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 import torch
-import parallel, svf
-from conftest import random_z
+import svf
 from formats.load import load
 from model import Sampling
-from rl import Learner, reinforce, train_expert
+from parallel.data import together
+from parallel.processes import rank, start, world
+from rl import Learner, descend, leave_one_out_of_all, reinforce, train_expert
 from test_rl import settings, toy_task
 
-parallel.start()
+start()
 model, tokenizer = load(sys.argv[2], "cpu")
 svf.wrap(model, svf.MODULES["all"])
 
-def reinforce_and_save(learner, z, step, on_token):
-    metrics = reinforce(learner, z, step, on_token)
-    torch.save({name: v.grad for name, v in z.items()}, f"{sys.argv[3]}-{parallel.rank()}.pt")
-    return metrics
+def save_and_descend(z, optimizer):
+    torch.save({name: v.grad for name, v in z.items()}, f"{sys.argv[3]}-{rank()}.pt")
+    return descend(z, optimizer)
 
-learner = Learner(model, tokenizer, svf, toy_task(1), Sampling(0.01), settings(steps=1, rollouts=16, group=1),
-                  reinforce_and_save, parallel.Shares(parallel.rank(), parallel.world()))
+learner = Learner(model, tokenizer, svf, toy_task(1), Sampling(0.01), settings(steps=1, problems=16, group=1),
+                  reinforce, leave_one_out_of_all, save_and_descend)
+if world() > 1:
+    learner = together(learner)
 state = {}
 for metrics in train_expert(learner, state, lambda z: 0.5):
     print(metrics)
-torch.save(state["z"], f"{sys.argv[3]}-{parallel.rank()}-z.pt")
+torch.save(state["z"], f"{sys.argv[3]}-{rank()}-z.pt")
 """
 
 CUT = """
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests"]
 import torch
-import parallel, svf
+from dataclasses import replace
+import svf
 from conftest import random_z
 from formats.load import load
 from model import Sampling, Stopping, generate
-from rl import accumulate_gradient, leave_one_out
-from test_rl import answers, settings
+from parallel.processes import add_up_gradients, gather, rank, start, world
+from parallel.tensor import cut, in_parts
+from rl import Learner, accumulate_gradient, leave_one_out, reinforce
+from test_rl import answers, settings, toy_task
 
-parallel.start()
+start()
 model, _ = load(sys.argv[2], "cpu")
 svf.wrap(model, svf.MODULES["all"])
 z = random_z(model)
 rows = {name: v.view(1, 1, -1).repeat(2, 1, 1) for name, v in z.items()}
-if parallel.world() > 1:
-    parallel.cut(model)
-assert parallel.Shares().gather([parallel.rank()]) == [[0]]  # the first process's verdicts are everyone's
+learner = Learner(model, None, svf, toy_task(1), Sampling(0.7), settings(), reinforce)
+if world() > 1:
+    cut(model)
+
+def score(problems, texts):
+    return [rank()]
+of_first = in_parts(replace(learner, task=replace(learner.task, score=score)))
+assert of_first.task.score([], []) == [0]  # the first process's verdicts are everyone's
 tokens = torch.tensor([[5, 9, 300, 41], [7, 0, 0, 1]])
 with torch.no_grad(), svf.using(model, z):
     logits = model(tokens)
@@ -71,31 +81,31 @@ with torch.no_grad():
 batch = answers((11, 12))
 z = {name: v.requires_grad_() for name, v in z.items()}
 with svf.using(model, z):
-    accumulate_gradient(model, svf, batch, leave_one_out([a.r for a in batch], 3), Sampling(0.7), settings())
-parallel.add_up_gradients(z, weight=1)
+    accumulate_gradient(learner, batch, leave_one_out([a.r for a in batch], 3), learner.sampling)
+add_up_gradients(z, weight=1)
 optimizer = torch.optim.AdamW(z.values(), lr=0.01, weight_decay=0.0)
 optimizer.step()
 of_no_answer = {"w": torch.ones(3, requires_grad=True)}
-parallel.add_up_gradients(of_no_answer, weight=1)
+add_up_gradients(of_no_answer, weight=1)
 assert of_no_answer["w"].grad is None  # by a gradient of 0 AdamW would move it
 torch.save({"logits": logits, "merged": merged, "decoded": decoded, "by_row": by_row, "base": base,
             "dz": {name: v.grad for name, v in z.items()}, "z": {name: v.detach() for name, v in z.items()}},
-           f"{sys.argv[3]}-{parallel.rank()}.pt")
+           f"{sys.argv[3]}-{rank()}.pt")
 """
 
 ENDING = """
 import atexit, os, sys
 sys.path.insert(0, sys.argv[1])
 import torch.distributed as dist
-import parallel
+from parallel.processes import gather, start
 
 @atexit.register
 def no_group_is_left():  # registered first, so called last
     if dist.is_initialized():
         os._exit(1)
 
-parallel.start()
-parallel.gather(None)
+start()
+gather(None)
 """
 
 def torchrun(n, *arguments):
@@ -152,21 +162,21 @@ def test_no_group_is_left_when_python_ends(tmp_path):
 
 def test_one_of_two_that_dies_ends_the_run_and_it_goes_on_with_one(tiny_folder, silence, tmp_path):
     flags = [*train_flags(tiny_folder, silence, tmp_path / "run"), "--steps", "300"]
-    child = subprocess.Popen(torchrun(2, ROOT / "train.py", *flags), stdout=subprocess.PIPE, text=True,
-                             stderr=subprocess.STDOUT, env=one_thread())
+    child = subprocess.Popen(torchrun(2, "-m", "scripts.train", *flags), text=True, cwd=ROOT,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=one_thread())
     log = tmp_path / "run" / "log.jsonl"
-    while child.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 3):
+    while child.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 4):
         time.sleep(0.02)
     os.kill(children_of(child.pid)[-1], signal.SIGKILL)
     started = time.time()
     assert child.wait(timeout=60) != 0 and time.time() - started < 60
-    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    steps = [record["step"] for record in map(json.loads, log.read_text().splitlines()) if "step" in record]
     assert steps == list(range(len(steps)))
     saved = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     saved["config"]["steps"] = saved["state"]["step"] + 2
     torch.save(saved, tmp_path / "run" / "state.pt")
     flags[-1] = saved["config"]["steps"]
-    done = subprocess.run([sys.executable, ROOT / "train.py", *map(str, flags), "--resume"],
+    done = subprocess.run([sys.executable, "-m", "scripts.train", *map(str, flags), "--resume"], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 0 and "going on after step" in done.stdout, done.stderr
     assert (tmp_path / "run" / "silence.safetensors").exists()

@@ -5,12 +5,20 @@ import re
 
 import pytest
 
-from common import chance
-from tasks import cousins_of, family_tasks, get_task
+from harness.scores import chance
+from tasks.catalog import cousins_of, family_tasks, get_task
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
-from tasks.grading import (chosen_letter, chosen_option, concluded_number, mentioned_options, mentions_gold,
-                           numbers, program_of, score_expressions)
+from tasks.grading import (
+    chosen_letter,
+    chosen_option,
+    concluded_number,
+    mentioned_options,
+    mentions_gold,
+    numbers,
+    program_of,
+    score_expressions,
+)
 from tasks.interface import Problem
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD

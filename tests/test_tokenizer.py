@@ -7,6 +7,8 @@ from test_formats import CHATML, tokenizer_json, write_hf_by_hand, write_tokeniz
 
 from formats.load import load
 from formats.tokenizer import from_hf
+from harness.flags import ModelChoice
+from harness.models import open_model
 
 TEXTS = ["", " ", "a", "Hello, world! 12,345.60", "  indented\n\tcode:\n        return 42\n",
          "naïve café — 東京 🙂", "x" * 5000, "<|im_end|>\n<|im_start|>system\n", "1 22 333", "it's we'll I'D"]
@@ -56,13 +58,11 @@ def test_without_a_template_only_a_chat_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="has no chat template; name one with --chat-template FILE"):
         tokenizer.chat([{"role": "user", "content": "Hi"}])
 
-def test_a_model_without_a_template_is_refused_before_the_decomposition(tmp_path, monkeypatch):
-    import common
+def test_a_model_without_a_template_is_refused_before_the_decomposition(tmp_path):
     folder = write_hf_by_hand(tmp_path / "model")
     write_tokenizer(folder, chat_template=None)
-    monkeypatch.setattr(common, "decomposed", None)  # not reached
     with pytest.raises(ValueError, match="model has no chat template; name a file with one"):
-        common.open_model(common.ModelChoice(str(folder), device="cpu"))
+        open_model(ModelChoice(model=str(folder), device="cpu"), wrap=None)  # which is not reached
 
 def test_the_default_system_turn_of_the_template_is_kept(real):
     _, tokenizer = real

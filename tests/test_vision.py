@@ -17,19 +17,21 @@ from test_scripts import command, run, run_here
 from torch import nn
 
 import svf
-import train_eyes
-from adapt import AdaptiveModel, second_pass
-from formats.experts import Experts, save_expert
-from formats.eyes import give_sight, load_eyes, our_name, save_eyes
+from adapt import AdaptiveModel, Expert, second_pass
+from formats.experts import save_expert
+from formats.eyes import load_eyes, our_name, save_eyes
 from formats.huggingface import hf_args, hf_eyes, write_hf
 from formats.load import load
 from model import Sampling, Stopping, Transformer, generate, pad
-from rl import Answer, Settings, accumulate_gradient, chat_ids
+from rl import Answer, Learner, Settings, accumulate_gradient, chat_ids, reinforce
+from scripts import make_eyes
 from svf import MODULES, start, using, wrap, wrapped
-from tasks import get_task
+from tasks.catalog import get_task
 from tasks.easy_vqa import COLORS, SHAPES
 from tasks.interface import Problem, Task
-from vision import Eyes, EyesArgs, VisionBlock, pixel_shuffle, read_image
+from vision.encoder import Eyes, EyesArgs, VisionBlock, pixel_shuffle
+from vision.images import read_image
+from vision.seeing import give_sight
 
 try:
     from PIL import Image
@@ -61,10 +63,9 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def seeing(tiny):
-    """(wrapped model, tokenizer) with random eyes."""
+    """(wrapped model, tokenizer, Sight) with random eyes."""
     model, tokenizer = tiny
-    give_sight(model, tokenizer, random_eyes())
-    return model, tokenizer
+    return model, tokenizer, give_sight(model, tokenizer, random_eyes())
 
 # -- the eyes ------------------------------------------------------------------------------------------------
 
@@ -117,10 +118,9 @@ def test_the_tower_reads_patches_row_by_row():
 # -- a prompt with images ------------------------------------------------------------------------------------
 
 def test_rows_with_images_without_and_under_other_experts_are_those_of_the_rows_alone(seeing, pictures):
-    model, tokenizer = seeing
-    experts = Experts()
-    for i, name in enumerate(("a", "b")):
-        experts.task[name] = random_z(model, seed=i, size=0.3)
+    model, tokenizer, _ = seeing
+    experts = {name: Expert(random_z(model, seed=i, size=0.3), {}, role="task")
+               for i, name in enumerate("ab")}
     adaptive = AdaptiveModel(model, tokenizer, experts)
     task = Task("t", "", "", "", 12, None, lambda problems, texts: [1] * len(texts))
     problems = [Problem("What is this?", image=pictures[0]), Problem("Add 1 and 1, and say why it is so."),
@@ -133,7 +133,7 @@ def test_rows_with_images_without_and_under_other_experts_are_those_of_the_rows_
     assert len({tuple(answer.ids) for answer in together}) == 4
 
 def test_the_image_decides_and_the_question_shares_no_prefix_with_another_image(seeing, pictures):
-    model, tokenizer = seeing
+    model, tokenizer, _ = seeing
     task = Task("t", "", "", "", 1, None, None)
     prompts = [chat_ids(tokenizer, task, Problem("What?", image=image)) for image in pictures]
     rows, _ = pad(prompts, "cpu")
@@ -141,25 +141,27 @@ def test_the_image_decides_and_the_question_shares_no_prefix_with_another_image(
     assert (h[0] - h[1]).abs().max() > 1e-3 and (h[1] - h[2]).abs().max() > 1e-3
     again = chat_ids(tokenizer, task, Problem("What?", image=pictures[0]))
     assert again == prompts[0]  # a picture is looked at once
-    assert model.image_features.shape[0] >= 3 * EYES.n_features()
+    assert len(model.tok_embeddings.rows) >= 3 * EYES.n_features()
 
 def test_the_table_of_images_grows_and_keeps_what_is_in_it(seeing, tmp_path):
-    model, tokenizer = seeing
+    model, _, sight = seeing
     files = [write_picture(tmp_path / f"{i}.png", (i, 0, 255 - i)) for i in range(70)]
-    ids = [tokenizer.sight.ids_of(file) for file in files]
+    ids = [sight.ids_of(file) for file in files]
     for file, places in list(zip(files, ids))[::23]:
-        assert torch.equal(model.embed(torch.tensor([places]))[0], tokenizer.sight.look(file))
+        assert torch.equal(model.tok_embeddings(torch.tensor([places]))[0], sight.look(file))
 
 def test_the_gradient_for_z_of_answers_about_images_is_that_of_autograd(seeing, pictures):
-    model, tokenizer = seeing
+    model, tokenizer, _ = seeing
     task = Task("t", "", "", "", 1, None, None)
     answers = [Answer(chat_ids(tokenizer, task, Problem("What?", image=image)), [7, 65, 300 + i], [], "", 1,
                       True) for i, image in enumerate([pictures[0], pictures[0], pictures[1], ""])]
     advantages = [1.0, -0.5, 2.0, -1.0]
-    settings = Settings(1, 4, 4, 2, 1e-3, 0.0, 0, 1, 1)
+    settings = Settings(steps=1, problems=1, group=4, micro_batch=2, lr=1e-3, lam=0.0, seed=0, eval_every=1,
+                        patience=1)
+    learner = Learner(model, tokenizer, svf, task, Sampling(1.0), settings, reinforce)
     z = {name: v.requires_grad_() for name, v in random_z(model).items()}
     with using(model, z):
-        accumulate_gradient(model, svf, answers, advantages, Sampling(1.0), settings)
+        accumulate_gradient(learner, answers, advantages, learner.sampling)
     # the oracle: each answer alone, every weight made of z by autograd
     modules = {name: module for name, module in wrapped(model).items()}
     dense = {name: v.detach().clone().requires_grad_() for name, v in z.items()}
@@ -183,7 +185,7 @@ def test_text_is_computed_bit_for_bit_as_without_eyes(tiny_folder, pictures):
     prompts = [tokenizer.chat([{"role": "user", "content": text}]) for text in ("Hi", "What is it?")]
     before = generate(blind, prompts, Stopping(20), Sampling())
     give_sight(blind, tokenizer, random_eyes())
-    tokenizer.sight.ids_of(pictures[0])
+    tokenizer.image_ids(pictures[0])
     assert generate(blind, prompts, Stopping(20), Sampling()) == before
 
 # -- the chat ------------------------------------------------------------------------------------------------
@@ -215,7 +217,8 @@ def write_smolvlm(folder, kind="SmolVLMForConditionalGeneration"):
 @pytest.mark.parametrize("kind", ["Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration"])
 def test_a_folder_with_eyes_loads_and_sees(tmp_path, pictures, kind):
     model, tokenizer = load(write_smolvlm(tmp_path / "vlm", kind), "cpu")
-    for (name, read), written in zip(model.eyes.state_dict().items(), random_eyes().state_dict().values()):
+    eyes = model.tok_embeddings.eyes.state_dict()
+    for (name, read), written in zip(eyes.items(), random_eyes().state_dict().values()):
         assert torch.equal(read, written), name
     plain, _ = load(write_hf_by_hand(tmp_path / "plain"), "cpu")
     tokens = torch.tensor([[5, 9, 200, 41]])
@@ -234,7 +237,7 @@ def test_a_folder_with_eyes_loads_and_sees(tmp_path, pictures, kind):
     with pytest.raises(ValueError, match="cannot be exported"):
         write_hf(model, tmp_path / "exported")
     expected = random_eyes()(read_image(pictures[0], 32)[None])[0]
-    assert torch.allclose(model.image_features[:n], expected, atol=1e-6)
+    assert torch.allclose(model.tok_embeddings.rows[:n], expected, atol=1e-6)
 
 def test_what_a_user_types_is_no_image(real):
     _, tokenizer = real
@@ -287,7 +290,7 @@ def test_the_language_part_may_leave_out_what_is_llamas_default(tmp_path):
             hf_args(file)
 
 def test_a_template_that_loses_or_doubles_an_image_is_refused(seeing, pictures):
-    _, tokenizer = seeing
+    _, tokenizer, _ = seeing
     message = {"role": "user", "content": "What?", "image": pictures[0]}
     for template, n in (("{{ messages[0].content }}{{ messages[0].content }}", 2),
                         ("{{ messages[0].content[1:] }}", 0)):
@@ -393,7 +396,7 @@ def test_what_is_said_of_an_image_is_read_with_its_negations():
             (("What color is the shape?", "red"), "red"), (("Is there not a red shape?", "yes"), None),
             (("Is there a red shape?", "no"), None)]
     for (question, answer), color in said:
-        assert set(COLORS) & train_eyes.what_is_said(Problem(question, gold=answer)) == ({color} - {None})
+        assert set(COLORS) & make_eyes.what_is_said(Problem(question, gold=answer)) == ({color} - {None})
 
 # -- eyes for a model without --------------------------------------------------------------------------------
 
@@ -414,7 +417,7 @@ def test_eyes_come_back_and_wrong_files_are_refused(tiny, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="holds no eyes"):
         load_eyes(path, model)
-    with pytest.raises(FileNotFoundError, match="train_eyes.py"):
+    with pytest.raises(FileNotFoundError, match="scripts.make_eyes"):
         load_eyes(tmp_path / "none", model)
 
 def eyes_flags(tiny_folder, data, out):
@@ -424,7 +427,7 @@ def eyes_flags(tiny_folder, data, out):
 def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tiny_folder, tmp_path, capsys,
                                                                              monkeypatch):
     data = write_easy_vqa(tmp_path / "vqa")
-    one = run("train_eyes.py", *eyes_flags(tiny_folder, data, tmp_path / "one"))
+    one = run("scripts.make_eyes", *eyes_flags(tiny_folder, data, tmp_path / "one"))
     assert one.returncode == 0, one.stderr
     log = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
     assert log[1]["lesson"] == "tower" and log[1]["loss"] < 1.0  # ln 3 + ln 8 = 3.2 knows nothing
@@ -435,14 +438,14 @@ def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tin
         if (state["lesson"], state["step"]) == at:
             raise KeyboardInterrupt
 
-    save_state = train_eyes.save_state
-    monkeypatch.setattr(train_eyes, "save_state", interrupted)
+    save_state = make_eyes.save_state
+    monkeypatch.setattr(make_eyes, "save_state", interrupted)
     flags = list(map(str, eyes_flags(tiny_folder, data, tmp_path / "two")))
     for more, at in (([], ("tower", 100)), (["--resume"], ("projection", 100))):  # in the midst of a lesson
-        monkeypatch.setattr("sys.argv", ["train_eyes.py", *flags, *more])
+        monkeypatch.setattr("sys.argv", ["make_eyes.py", *flags, *more])
         with pytest.raises(KeyboardInterrupt):
-            train_eyes.main()
-    two = run("train_eyes.py", *flags, "--resume")
+            make_eyes.main()
+    two = run("scripts.make_eyes", *flags, "--resume")
     assert two.returncode == 0, two.stderr
     steps = []
     for name in ("one", "two"):
@@ -452,7 +455,7 @@ def test_train_eyes_learns_and_a_resumed_run_ends_where_an_unbroken_one_does(tin
     ends = [load_file(tmp_path / name / "eyes.safetensors") for name in ("one", "two")]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
-    [next_command] = re.findall(r"python (sample.py .*)", two.stdout)
+    [next_command] = re.findall(r"python -m (scripts.sample .*)", two.stdout)
     answered = run(*shlex.split(next_command), "--max-new-tokens", 4, "--show-prompt")
     assert answered.returncode == 0 and "[1.00 other]" in answered.stdout, answered.stderr
     assert "[4 rows of an image]What is in the picture?" in answered.stdout
@@ -466,25 +469,25 @@ def test_a_damaged_state_of_the_eyes_is_one_sentence(tiny_folder, tmp_path, monk
     (tmp_path / "run").mkdir()
     torch.save({}, tmp_path / "run" / "state.pt")
     damage(tmp_path / "run" / "state.pt")
-    code, said = run_here(monkeypatch, capsys, "train_eyes.py",
+    code, said = run_here(monkeypatch, capsys, "scripts.make_eyes",
                           *eyes_flags(tiny_folder, data, tmp_path / "run"), "--resume")
     assert code == 2 and "is damaged" in said.err and said.err.count("\n") == 1
 
 def test_other_flags_or_another_model_do_not_resume_the_eyes(tiny_folder, tmp_path, monkeypatch, capsys):
     data = write_easy_vqa(tmp_path / "vqa")
     flags = [*eyes_flags(tiny_folder, data, tmp_path / "run"), "--steps", 1, "--tower-steps", 1]
-    done = run("train_eyes.py", *flags)
+    done = run("scripts.make_eyes", *flags)
     assert done.returncode == 0, done.stderr
     for more, named in ((["--tower-steps", 2], "began with tower_steps = 1"),
                         (["--vision-layers", 2], "began with vision_layers = 1")):
-        code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, *more, "--resume")
+        code, said = run_here(monkeypatch, capsys, "scripts.make_eyes", *flags, *more, "--resume")
         assert code == 2 and named in said.err
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     torch.save(state | {"fingerprint": "another"}, tmp_path / "run" / "state.pt")
-    code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, "--resume")
+    code, said = run_here(monkeypatch, capsys, "scripts.make_eyes", *flags, "--resume")
     assert code == 2 and "begun with another model" in said.err
     monkeypatch.setenv("WORLD_SIZE", "2")
-    code, said = run_here(monkeypatch, capsys, "train_eyes.py", *flags, "--resume")
+    code, said = run_here(monkeypatch, capsys, "scripts.make_eyes", *flags, "--resume")
     assert code == 2 and "leave out torchrun" in said.err
 
 def test_the_table_of_pictures_counts_kinds_and_ways_to_guess(tiny_folder, tmp_path):
@@ -494,7 +497,7 @@ def test_the_table_of_pictures_counts_kinds_and_ways_to_guess(tiny_folder, tmp_p
     wrap(model, MODULES["all"])
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
     save_expert(tmp_path / "expert.safetensors", start(model), expert_metadata(model))
-    done = run("tools/pictures.py", "--data", data, "--model", tiny_folder, "--eyes",
+    done = run("scripts.pictures", "--data", data, "--model", tiny_folder, "--eyes",
                tmp_path / "eyes.safetensors", "--expert", tmp_path / "expert.safetensors", "--out",
                tmp_path / "log.jsonl")
     assert done.returncode == 0, done.stderr
@@ -517,22 +520,22 @@ def test_a_chat_sees_the_images_it_is_shown(tiny_folder, tmp_path, pictures):
     model, _ = load(tiny_folder, "cpu")
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
     lines = f"Hi\n/image {pictures[0]}\nWhat is it?\n/image {tmp_path}/none.png\nAnd now?\n/quit\n"
-    chat = subprocess.run(command("sample.py", "--model", tiny_folder, "--eyes",
+    chat = subprocess.run(command("scripts.sample", "--model", tiny_folder, "--eyes",
                                   tmp_path / "eyes.safetensors", "--max-new-tokens", 4, "--show-prompt"),
                           input=lines, capture_output=True, text=True, timeout=120)
     assert chat.returncode == 0, chat.stderr
     assert chat.stdout.count("[4 rows of an image]") == 2  # the second turn, and what the third remembers
     assert "none.png does not exist" in chat.stdout
-    wrong = run("sample.py", "--model", tiny_folder, "--image", tmp_path / "none.png", "What?")
+    wrong = run("scripts.sample", "--model", tiny_folder, "--image", tmp_path / "none.png", "What?")
     assert wrong.returncode == 2 and "none.png does not exist" in wrong.stderr
 
 def test_the_projection_learns_through_the_frozen_language_model(seeing, tmp_path):
-    model, tokenizer = seeing
-    eyes = model.eyes.requires_grad_(True)
-    teller = train_eyes.Teller(eyes, model, tokenizer)
+    model, tokenizer, sight = seeing
+    eyes = model.tok_embeddings.eyes.requires_grad_(True)
+    teller = make_eyes.Teller(eyes, model, tokenizer, sight)
     torch.manual_seed(0)
-    batch = train_eyes.Pictures(torch.randn(4, 3, 32, 32), torch.arange(4) % 3, torch.arange(4))
-    before = {name: w.clone() for name, w in model.state_dict().items() if not name.startswith("eyes")}
+    batch = make_eyes.Pictures(torch.randn(4, 3, 32, 32), torch.arange(4) % 3, torch.arange(4))
+    before = {name: w.clone() for name, w in model.state_dict().items() if ".eyes." not in name}
     optimizer = torch.optim.Adam(eyes.projection.parameters(), lr=0.01)
     losses = []
     for _ in range(40):
@@ -559,8 +562,8 @@ def test_questions_about_one_image_share_its_split_and_count_as_one_template(tmp
     assert sum(map(len, images.values())) == 60 and len(set().union(*images.values())) == 60
 
 def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, monkeypatch):
-    """Through train.py and eval.py, on a file of one's own beside its images; no answers of the base model
-    are kept, since another image or other eyes might stand behind the same prompt."""
+    """Through scripts.train and scripts.eval, on a file of one's own beside its images; no answers of the
+    base model are kept, since another image or other eyes might stand behind the same prompt."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, _ = load(tiny_folder, "cpu")
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
@@ -569,7 +572,7 @@ def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, m
         write_picture(tmp_path / f"{i}.png", (i, 255 - i, 0))
         rows.append(json.dumps({"question": "Say nothing.", "answer": ".", "image": f"{i}.png"}))
     (tmp_path / "own.jsonl").write_text("\n".join(rows))
-    done = run("train.py", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--eyes",
+    done = run("scripts.train", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--eyes",
                tmp_path / "eyes.safetensors", "--out", tmp_path / "run", "--steps", 2, "--rollouts", 8,
                "--max-new-tokens", 1, "--n-val", 16, "--n-test", 16, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
@@ -577,7 +580,7 @@ def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, m
     assert "--image" in done.stdout and (tmp_path / "run" / "own.safetensors").exists()
     (tmp_path / "experts").mkdir()
     (tmp_path / "run" / "own.safetensors").rename(tmp_path / "experts" / "own.safetensors")
-    table = run("eval.py", "--model", tiny_folder, "--tasks", tmp_path / "own.jsonl", "--eyes",
+    table = run("scripts.eval", "--model", tiny_folder, "--tasks", tmp_path / "own.jsonl", "--eyes",
                 tmp_path / "eyes.safetensors", "--experts", tmp_path / "experts", "--rows",
                 "base,expert,examples", "--n", 8, "--out", tmp_path / "eval.jsonl", "--dtype", "float32")
     assert table.returncode == 0 and "expert own" in table.stdout, table.stderr

@@ -21,19 +21,30 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import svf  # noqa: E402
-from common import dtype_name, pick_device  # noqa: E402
 from conftest import random_state, write_meta  # noqa: E402
+from test_vision import SMOLVLM_TEMPLATE, SPECIALS, write_smolvlm  # noqa: E402
+
+import svf  # noqa: E402
 from formats.default_model import DEFAULT_MODEL, fetch_default  # noqa: E402
 from formats.huggingface import write_hf  # noqa: E402
 from formats.load import load  # noqa: E402
 from formats.tokenizer import byte_of_character, from_hf  # noqa: E402
+from harness.logs import dtype_name  # noqa: E402
+from harness.models import pick_device  # noqa: E402
 from model import Sampling, Stopping, generate, pad  # noqa: E402
-from rl import Settings, accumulate_gradient, answer_logprobs, chat_ids, leave_one_out, rollout  # noqa: E402
+from rl import (  # noqa: E402
+    Learner,
+    Settings,
+    accumulate_gradient,
+    answer_logprobs,
+    chat_ids,
+    leave_one_out,
+    reinforce,
+    rollout,
+)
 from svf import MODULES, mix, start, using, wrap  # noqa: E402
-from tasks import get_task  # noqa: E402
-from test_vision import SMOLVLM_TEMPLATE, SPECIALS, write_smolvlm  # noqa: E402
-from vision import read_image  # noqa: E402
+from tasks.catalog import get_task  # noqa: E402
+from vision.images import read_image  # noqa: E402
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -73,9 +84,19 @@ def difference(model, hf, rows):
 
 def compare_random_models(folder):
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig,
-                              MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
-                              Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM)
+    from transformers import (
+        AutoModelForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+        SmolLM3Config,
+        SmolLM3ForCausalLM,
+    )
     shape = dict(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=6,
                  num_key_value_heads=2, intermediate_size=80, max_position_embeddings=512,
                  initializer_range=0.2)
@@ -110,8 +131,12 @@ def compare_random_models(folder):
 
 def compare_eyes(folder):
     """Random small models with eyes: features, logits and greedy tokens of three prompts, two with images."""
-    from transformers import (Idefics3Config, Idefics3ForConditionalGeneration, SmolVLMConfig,
-                              SmolVLMForConditionalGeneration)
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+    )
     around, whole, image = 90, 91, 92
     text = dict(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=6,
                 num_key_value_heads=2, intermediate_size=80, max_position_embeddings=512,
@@ -132,13 +157,13 @@ def compare_eyes(folder):
                                               "<image>": image})
         model, tokenizer = load(folder / name, "cpu")
         with torch.no_grad():
-            ours = model.eyes(pixels)
+            ours = model.tok_embeddings.eyes(pixels)
             theirs = torch.stack(list(hf.get_image_features(pixels[:, None]).pooler_output))
         largest = (ours - theirs).abs().max().item()
         report(f"random {name}: max |Δfeature| of 2 images, float32", largest, 1e-4)
 
-        n = model.eyes.args.n_features()
-        model.image_features = ours.flatten(0, 1)
+        n = model.tok_embeddings.eyes.args.n_features()
+        model.tok_embeddings.rows = ours.flatten(0, 1)
         seen = [[around, whole, *range(97 + i * n, 97 + (i + 1) * n), around] for i in range(2)]
         rows = [[5, 9, *seen[0], 3, 2, 7], [7, 1, 4, 30, 8], [*seen[1], *range(1, 40)]]
         largest, different = 0.0, 0
@@ -161,7 +186,7 @@ def compare_processor(folder):
     from PIL import Image
     from transformers import Idefics3ImageProcessorPil, Idefics3Processor, PreTrainedTokenizerFast
     write_smolvlm(folder / "small")
-    _, tokenizer = load(folder / "small", "cpu")
+    model, tokenizer = load(folder / "small", "cpu")
     image = Image.effect_noise((50, 40), 80).convert("RGB")
     image.save(folder / "noise.png")
     written = json.loads((folder / "small" / "tokenizer.json").read_text())
@@ -175,7 +200,7 @@ def compare_processor(folder):
     pixels = Idefics3ImageProcessorPil(do_image_splitting=False, size={"longest_edge": 50},
                                        max_image_size={"longest_edge": 32}, image_mean=[0.5] * 3,
                                        image_std=[0.5] * 3)
-    n = tokenizer.sight.eyes.args.n_features()
+    n = model.tok_embeddings.eyes.args.n_features()
     processor = Idefics3Processor(pixels, hf, image_seq_len=n, chat_template=SMOLVLM_TEMPLATE)
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is this?"}]}]
     text = processor.apply_chat_template(asked, add_generation_prompt=True)
@@ -338,14 +363,14 @@ def compare_speed(folder):
     for dtype, wanted in {torch.float32: 1.1, DTYPE: 1.3 if DTYPE == torch.bfloat16 else 1.1}.items():
         model.to(dtype)
         hf = LlamaForCausalLM.from_pretrained(folder / "speed", dtype=dtype).eval()
-        for what, rows, drop, stop, aim, pairs in (
-                ("64 rows, natural stops", prompts, True, tokenizer.stop_ids, wanted, 5),
-                ("64 rows, all kept to the end", prompts, False, set(), 1.0, 3),
-                ("batch 1, natural stop", prompts[:1], True, tokenizer.stop_ids, None, 5)):
+        for what, rows, stop, aim, pairs in (
+                ("64 rows, natural stops", prompts, tokenizer.stop_ids, wanted, 5),
+                ("64 rows, to the cap", prompts, set(), 1.0, 3),
+                ("batch 1, natural stop", prompts[:1], tokenizer.stop_ids, None, 5)):
             made = {"ours": [], "theirs": []}
 
             def ours():
-                ids, _ = generate(model, rows, Stopping(96, stop, drop_finished=drop), Sampling(1.0))
+                ids, _ = generate(model, rows, Stopping(96, stop), Sampling(1.0))
                 made["ours"].append(sum(map(len, ids)))
 
             def theirs():
@@ -407,11 +432,12 @@ def compare_step(rounds):
         hook.remove()
 
     def step(lam):
-        settings = Settings(steps=1, rollouts=64, group=64, micro_batch=16, lr=0.0, lam=lam, seed=0,
+        settings = Settings(steps=1, problems=1, group=64, micro_batch=16, lr=0.0, lam=lam, seed=0,
                             eval_every=1, patience=1)
+        learner = Learner(model, tokenizer, svf, task, sampling, settings, reinforce)
         z = {name: v.requires_grad_() for name, v in start(model).items()}
         with using(model, z):
-            accumulate_gradient(model, svf, batch, advantages, sampling, settings)
+            accumulate_gradient(learner, batch, advantages, sampling)
 
     runs = {"bare": bare, "λ = 0": lambda: step(0.0), "λ > 0": lambda: step(0.1)}
     median = {name: statistics.median(times) for name, times in alternate(runs, rounds).items()}

@@ -27,17 +27,22 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import train  # noqa: E402
-from common import parse_flags  # noqa: E402
 from conftest import expert_metadata, random_state, random_z, write_meta  # noqa: E402
-from formats.experts import load_expert, save_expert, save_whole  # noqa: E402
-from formats.eyes import load_eyes  # noqa: E402
-from formats.load import load  # noqa: E402
-from svf import MODULES, mix, using, wrap  # noqa: E402
-from tasks.jsonl import own_task  # noqa: E402
 from test_formats import write_gguf, write_hf_by_hand  # noqa: E402
 from test_vision import random_eyes, write_smolvlm  # noqa: E402
-from vision import read_image  # noqa: E402
+
+from formats.experts import save_expert  # noqa: E402
+from formats.eyes import load_eyes  # noqa: E402
+from formats.load import load  # noqa: E402
+from formats.safetensors_file import save_whole  # noqa: E402
+from harness.experts import load_expert  # noqa: E402
+from harness.flags import parse_flags  # noqa: E402
+from harness.runs import read_state  # noqa: E402
+from scripts import train  # noqa: E402
+from svf import MODULES, mix, using, wrap  # noqa: E402
+from tasks.jsonl import own_task  # noqa: E402
+from vision.images import read_image  # noqa: E402
+from vision.seeing import SeeingEmbedding  # noqa: E402
 
 SECONDS = 20  # after which an input counts as a hang
 TOKENS = torch.tensor([[5, 9, 200, 41]])
@@ -93,7 +98,7 @@ def damage_file(rng, path):
     else:
         path.write_bytes(damaged_bytes(rng, path.read_bytes()))
 
-# -- inputs: (rng, originals, folder) -> what is wrong with what was taken, or None -------------------------
+# -- inputs: (rng, originals, folder) -> what is wrong with what was taken, or None --------------------------
 
 def try_checkpoint(rng, originals, folder):
     source = rng.choice([originals / name for name in ("meta", "hf", "gguf", "with eyes")])
@@ -102,7 +107,7 @@ def try_checkpoint(rng, originals, folder):
     model, tokenizer = load(copied / "model.gguf" if source.name == "gguf" else copied, "cpu")
     if not model(TOKENS).isfinite().all():
         return "logits that are no numbers"
-    if model.eyes is not None and not sees_numbers(model.eyes):
+    if isinstance(model.tok_embeddings, SeeingEmbedding) and not sees_numbers(model.tok_embeddings.eyes):
         return "eyes that see no numbers"
     tokenizer.encode("Hello, 12 apples")
     if tokenizer.format is not None:
@@ -179,7 +184,7 @@ def try_state(rng, originals, folder):
         path.write_bytes(damaged_bytes(rng, (originals / "state.pt").read_bytes()))
     else:
         torch.save(damaged_json(rng, torch.load(originals / "state.pt", weights_only=True)), path)
-    saved = train.read_state(path, "cpu")
+    saved = read_state(path, "cpu")
     if not all(values.isfinite().all() for values in saved["state"]["z"].values()):
         return "a z that is no number"
     return None

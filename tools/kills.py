@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-import train  # noqa: E402  so that no fork has to import all that it imports
 from conftest import random_state, train_flags, write_meta, write_silence  # noqa: E402
+
+import train  # noqa: E402  so that no fork has to import all that it imports
 
 WHOLE = {"log.jsonl", "state.pt", "silence.safetensors"}  # what a finished run leaves
 

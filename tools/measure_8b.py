@@ -69,10 +69,10 @@ def run(*command):
     if "--out" in command:  # a run of before
         shutil.rmtree(ROOT / command[command.index("--out") + 1], ignore_errors=True)
     print("\n$ python " + " ".join(map(str, command)), flush=True)
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT)
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT)  # "train.py", or "-m", "scripts.…"
     print(f"exit code {done.returncode}", flush=True)
     if done.returncode != 0:
-        FAILED.append(command[0])
+        FAILED.append(" ".join(map(str, command[:2])))
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
@@ -87,10 +87,10 @@ if __name__ == "__main__":
         make_checkpoint(flags.folder, flags.dim, flags.layers)
     print(f"bases are kept in {cache_folder() / 'bases'}")
     lengths = ("--prompt-tokens", 256, "--new-tokens", 256) if flags.dim == 4096 else ("--rollouts", 4)
-    run("bench.py", "--plan", flags.folder, "--micro-batch", 2, *lengths)
+    run("-m", "scripts.bench", "--plan", flags.folder, "--micro-batch", 2, *lengths)
     check_decomposition(flags.folder)
-    run("bench.py", "--model", flags.folder, "--micro-batch", 2, "--repeats", 1, *lengths)
-    run("bench.py", "--model", flags.folder, "--shots", 10, "--rollouts", 1, "--repeats", 1)
+    run("-m", "scripts.bench", "--model", flags.folder, "--micro-batch", 2, "--repeats", 1, *lengths)
+    run("-m", "scripts.bench", "--model", flags.folder, "--shots", 10, "--rollouts", 1, "--repeats", 1)
     run("train.py", "--model", flags.folder, "--task", "math", "--steps", 1, "--micro-batch", 2, "--out",
         flags.folder / "run")
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Every table of README.md, RESULTS.md and COSTS.md, and every picture, from the logs in results/.
+"""Every table of README.md, docs/RESULTS.md and docs/COSTS.md, and every picture, from the logs in results/.
 
 A table stands between <!-- table NAME --> and <!-- end -->; what is there is replaced.
 
@@ -12,13 +12,14 @@ from statistics import mean
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-import plot  # noqa: E402
-from compare import TASKS, tested_of  # noqa: E402
-from common import TEST_SEED, chance, mean_and_error, read_log, rows_of  # noqa: E402
-from tasks import family_tasks  # noqa: E402
+from harness.logs import read_log, rows_of  # noqa: E402
+from harness.scores import TEST_SEED, chance, mean_and_error  # noqa: E402
+from scripts import plot  # noqa: E402
+from scripts.compare import TASKS, tested_of  # noqa: E402
+from tasks.catalog import family_tasks  # noqa: E402
 
 RESULTS = ROOT / "results"
-PAGES = ("README.md", "RESULTS.md", "COSTS.md")
+PAGES = ("README.md", "docs/RESULTS.md", "docs/COSTS.md")
 
 def read(name):
     return read_log(RESULTS / f"{name}.jsonl")
@@ -130,12 +131,12 @@ def seeds_table():
     head = ["runs", "base", "expert, each seed", "gain, mean of the seeds", "lenient", "seeds apart"]
     return table(head, rows)
 
-# -- compare.py ----------------------------------------------------------------------------------------------
+# -- scripts/compare.py --------------------------------------------------------------------------------------
 
 PAIRS = [("svf, identity basis", "svf, random basis"), ("svf mlp", "svf attn")]  # beside each other, too
 
 def comparison(log):
-    """The records of a log of compare.py. Raises ValueError where they cannot be compared."""
+    """The records of a log of scripts/compare.py. Raises ValueError where they cannot be compared."""
     records = read(log)
     for key in ("task", "steps", "rollouts", "n_val", "n_test", "fingerprint", "chat_template", "dtype"):
         if len({record.get(key) for record in records}) > 1:
@@ -235,10 +236,10 @@ def compare_rates_table(log):
         rows.append([method, ", ".join(said)])
     return table(["method", "rate: right on validation, %"], rows)
 
-# -- eval.py -------------------------------------------------------------------------------------------------
+# -- scripts/eval.py -----------------------------------------------------------------------------------------
 
 def accuracy_table_of(name):
-    """Rows by tasks of a log of eval.py."""
+    """Rows by tasks of a log of scripts/eval.py."""
     records = [record for record in read(name) if "accuracy" in record]
     tasks = list(dict.fromkeys(record["task"] for record in records))
     rows = []

@@ -2,23 +2,20 @@
 
 An expert of SVF can be learned on it, which is how the two go together:
 
-    python train.py --model FOLDER --task math --adapter lora --rank 16 --lr 1e-3
-    python tools/merge_lora.py out/math-0/math.safetensors merged
+    python -m scripts.train --model FOLDER --task math --adapter lora --rank 16 --lr 1e-3
+    python -m scripts.merge_lora out/math-0/math.safetensors merged
     python train.py --model merged --task code --out out/code-on-merged
 
 A folder merged from a base in another format than Hugging Face's lacks a tokenizer; copy one there.
 """
 import argparse
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-import lora  # noqa: E402
-from common import run_main  # noqa: E402
-from formats.experts import read_expert  # noqa: E402
-from formats.huggingface import check_new_folder, write_hf  # noqa: E402
-from formats.load import load  # noqa: E402
+from baselines import lora
+from formats.experts import read_expert
+from formats.huggingface import check_new_folder, write_hf
+from formats.load import load
+from harness.flags import run_main
 
 def merge(expert, folder):
     """Writes the folder -> what was written. Raises ValueError for an expert of another adapter or model, or
@@ -27,7 +24,7 @@ def merge(expert, folder):
     parameters, metadata = read_expert(expert)
     if metadata["adapter"] != "lora":
         raise ValueError(f"{expert} was made by the adapter {metadata['adapter']}; those of svf are exported "
-                         f"by sample.py --expert {expert} --export {folder}")
+                         f"by python -m scripts.sample --expert {expert} --export {folder}")
     if not isinstance(metadata.get("rank"), int) or not isinstance(metadata.get("alpha"), float):
         raise ValueError(f"{expert} does not say its rank and alpha; train it again")
     model, _ = load(metadata["base"], "cpu")
@@ -45,7 +42,7 @@ def merge(expert, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("expert", type=Path, help="what train.py --adapter lora wrote")
+    parser.add_argument("expert", type=Path, help="what scripts.train --adapter lora wrote")
     parser.add_argument("folder", type=Path, help="a new folder")
     flags = parser.parse_args()
     print(merge(flags.expert, flags.folder))

@@ -1,38 +1,39 @@
 """The accuracy tables of RESULTS.md: each command prints one, with n and standard errors, and logs it.
 
-    python eval.py                                              # every strategy on the unseen tasks
-    python eval.py --tasks math,code,reasoning --split heldout  # the same on problems like those of training
-    python eval.py --tasks math --instructions                  # which line helps the base model most
-    python eval.py --dispatch                                   # which request goes to which expert
+    python -m scripts.eval                                      # every strategy on the unseen tasks
+    python -m scripts.eval --tasks math,code --split heldout    # the same on problems like those of training
+    python -m scripts.eval --tasks math --instructions          # which line helps the base model most
+    python -m scripts.eval --dispatch                           # which request goes to which expert
 """
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
 import svf
-from adapt import (BASE, STRATEGIES, AdaptiveModel, FewShot, Search, all_dressed, categories_of,
-                   strategies_with)
-from common import (DATA_HELP, DEFAULT_EYES, DEVICE_HELP, DTYPE_HELP, EYES_HELP, MODEL_HELP, TEMPLATE_HELP,
-                    TEST_SEED, TRANSFER_HELP, answer_with_mixtures, append, bar, beside_the_scripts,
-                    command_line, flag, gains, machine, mean_and_error, open_eyes, open_log, open_model,
-                    parse_flags, report, run_main, templates_of)
-from formats.default_model import DEFAULT_MODEL
-from formats.experts import load_experts
-from tasks import cousins_of, get_task
+from adapt import ALWAYS, BASE, BY_EXAMPLES, BY_REQUEST, AdaptiveModel, Expert, Search, all_formatted
+from formats.eyes import DEFAULT_EYES, open_eyes
+from harness.answers import answer_with_mixtures
+from harness.experts import load_experts
+from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
+from harness.logs import append, command_line, machine, open_log
+from harness.models import bar, open_model
+from harness.report import report, say_found
+from harness.scores import TEST_SEED, gains, mean_and_error, templates_of
+from tasks.catalog import cousins_of, get_task
 from tasks.dispatch import requests
-from tasks.interface import Problem, Task
+from tasks.interface import Task
 
-ROWS = ["base", "uninstructed", "random", "expert", "shuffled", "uniform", "examples", *STRATEGIES]
+ROWS = ["base", "uninstructed", "random", "expert", "shuffled", *ALWAYS, "examples", *BY_REQUEST,
+        *BY_EXAMPLES]
 N_SHOWN = 3  # solved examples in the prompt of the row "examples"
 # controls stand among the experts under names with a slash, which no file can have: a random z, and an
 # expert's numbers in random order
 RANDOM, SHUFFLED = "random/", "shuffled/"
 
 @dataclass
-class Config:
+class Config(ModelChoice):
     tasks: str = flag("", "with commas between; empty: the unseen cousins of the experts' tasks")
     split: str = flag("test", "of their problems: test (unseen templates) or heldout (those of training)")
     rows: str = flag("", f"of {', '.join(ROWS)}; empty: all")
@@ -44,15 +45,11 @@ class Config:
     per_block: bool = flag(False, "cem searches one weight per expert and block, not one per expert")
     searches: int = flag(3, "of cem, each with other examples and another seed")
     experts: str = flag("experts", "folder of the experts at hand")
-    data: str = flag("", DATA_HELP)
+    data: str = flag("", "folder of the real data sets' files")
     out: str = flag("out/eval.jsonl", "every line of the tables as a JSON object, added to what is there")
-    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
-    transfer: bool = flag(False, TRANSFER_HELP)
-    chat_template: str = flag("", TEMPLATE_HELP)
-    eyes: str = flag(DEFAULT_EYES, EYES_HELP)
+    transfer: bool = flag(False, "take experts that were made for another model of the same shape")
+    eyes: str = flag(DEFAULT_EYES, "eyes of a language model that has none of its own (scripts.make_eyes)")
     seed: int = flag(TEST_SEED, "of the problems")
-    device: str = flag("", DEVICE_HELP)
-    dtype: str = flag("", DTYPE_HELP)
 
 def read_config():
     config = parse_flags(Config, __doc__)
@@ -68,7 +65,7 @@ def read_config():
                          "and --dispatch")
     if config.dispatch and (config.tasks or config.rows):
         raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
-    return replace(config, experts=str(beside_the_scripts(config.experts)))
+    return replace(config, experts=str(find_folder(config.experts)))
 
 def named_tasks(config):
     """The tasks of --tasks. Raises ValueError early for one that is unknown or lacks the split."""
@@ -80,7 +77,7 @@ def named_tasks(config):
     return tasks
 
 def unseen_tasks(config, experts):
-    names = cousins_of([experts.metadata[name]["task"] for name in experts.task])
+    names = cousins_of([expert.metadata["task"] for expert in experts.values() if expert.role == "task"])
     if not names:
         raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
     return [get_task(name, config.data) for name in names]
@@ -122,19 +119,18 @@ class Table:
 
     def rows(self):
         """Every row that the flags ask for; a search is a row for each of its seeds."""
-        strategies = strategies_with(self.adaptive.experts)
+        names = self.adaptive.task_experts()
         rows = []
         for kind in ROWS:
             if self.config.rows and kind not in self.config.rows.split(","):
                 continue
             if kind == "shuffled":
-                rows += [Row(f"shuffled {name}", kind, expert=SHUFFLED + name)
-                         for name in self.adaptive.experts.task]
+                rows += [Row(f"shuffled {name}", kind, expert=SHUFFLED + name) for name in names]
             elif kind == "expert":
-                rows += [Row(f"expert {name}", kind, expert=name) for name in self.adaptive.experts.task]
-            elif kind in STRATEGIES and kind not in strategies:
+                rows += [Row(f"expert {name}", kind, expert=name) for name in names]
+            elif kind == "classifier" and not self.adaptive.experts_for("dispatch"):
                 print(f"no row {kind}: there is no dispatch expert in {self.config.experts}")
-            elif kind in STRATEGIES and STRATEGIES[kind].needs_examples:
+            elif kind in BY_EXAMPLES:
                 how = f"{kind}, {self.config.shots} shots"
                 if self.config.per_block:
                     how += ", per block"
@@ -158,27 +154,28 @@ class Table:
             return self.problems, self.all_to(RANDOM)
         if row.kind == "uninstructed":
             return self.uninstructed(), self.all_to("other")
-        if row.kind == "uniform":
-            return self.problems, [self.uniform_mixture()] * len(self.problems)
         if row.kind == "examples":
             return self.after_examples(), self.all_to("other")
         if row.kind == "base":
             return self.problems, self.all_to("other")
-        return self.by_strategy(STRATEGIES[row.kind], row.seed)
+        mixtures = self.by_strategy(row.kind, row.seed)
+        return all_formatted(self.problems, mixtures, self.adaptive.experts), mixtures
 
     def all_to(self, name):
         return [{name: 1.0}] * len(self.problems)
 
-    def by_strategy(self, strategy, seed):
-        search = Search(self.config.generations, seed=seed,
+    def by_strategy(self, name, seed):
+        """One mixture for each problem; the seed is that of a search and its examples."""
+        if name in BY_REQUEST:
+            return BY_REQUEST[name](self.adaptive, [problem.prompt for problem in self.problems])
+        if name in ALWAYS:
+            return [ALWAYS[name](self.adaptive)] * len(self.problems)
+        search = Search(self.config.generations, per_block=self.config.per_block, seed=seed,
                         progress=partial(bar, desc=f"{self.task.name}: generations"))
-        few_shot = FewShot(self.task, self.config.shots, self.config.per_block, search)
-        mixtures = strategy.first_pass(self.adaptive, self.problems, few_shot)
-        return all_dressed(self.problems, mixtures, self.adaptive.experts.metadata), mixtures
-
-    def uniform_mixture(self):
-        names = self.adaptive.experts.task
-        return {name: 1 / len(names) for name in names}
+        shots = self.task.problems("val", self.config.shots, seed)
+        mixture, right = BY_EXAMPLES[name](self.adaptive, self.task, shots, search)
+        say_found(mixture, right, len(shots))
+        return [mixture] * len(self.problems)
 
     def uninstructed(self):
         """The problems without the line that says what form the answer should have."""
@@ -213,10 +210,11 @@ class Table:
 
 def accuracy_table(config, adaptive, tasks):
     """Every row on every task; the seconds of both passes are in the log."""
-    experts = adaptive.experts
-    controls = {RANDOM: random_expert(adaptive.model, experts.task, config.seed)}
-    controls |= {SHUFFLED + name: shuffled_expert(z, config.seed) for name, z in experts.task.items()}
-    with_controls = replace(adaptive, experts=replace(experts, task=experts.task | controls))
+    experts = adaptive.task_experts()
+    controls = {RANDOM: random_expert(adaptive.model, experts, config.seed)}
+    controls |= {SHUFFLED + name: shuffled_expert(z, config.seed) for name, z in experts.items()}
+    supplied = {name: Expert(z, {}, role="supplied") for name, z in controls.items()}
+    with_controls = replace(adaptive, experts=adaptive.experts | supplied)
     for task in tasks:
         problems = task.problems(config.split, config.n, config.seed)
         table = Table(config, adaptive, with_controls, task, problems)
@@ -245,15 +243,15 @@ class RequestClass:
     category: str
     requests: list[str]
 
-def request_classes(config, experts):
-    """Held-out and test requests of every category, then those of the tasks' unseen cousins."""
+def request_classes(config, categories):
+    """Held-out and test requests of every category, then those of the tasks' harder variants."""
     classes = []
     for split in ("heldout", "test"):
-        for category in categories_of(experts):
+        for category in categories:
             asked = requests(category.task, split, config.n, config.seed, config.data)
             if asked:  # a file of one's own has no split heldout
                 classes.append(RequestClass(split, category.name, asked))
-    for category in categories_of(experts):
+    for category in categories:
         for cousin in cousins_of([category.task]):
             asked = requests(cousin, "test", config.n, config.seed, config.data)
             classes.append(RequestClass("unseen", category.name, asked))
@@ -261,13 +259,11 @@ def request_classes(config, experts):
 
 def confusion_table(config, adaptive, classes, row, strategy):
     """Rows: what a request is; columns: where the strategy, named `row`, sends it."""
-    names = [category.name for category in categories_of(adaptive.experts)]
+    names = [category.name for category in adaptive.categories]
     print(f"\n{row:<12} {'requests':<10} {'class':<12}" + "".join(f"{name:>11}" for name in names))
     right = {}
     for asked in classes:
-        problems = [Problem(request) for request in asked.requests]
-        mixtures = strategy.first_pass(adaptive, problems, FewShot())
-        chosen = [name for mixture in mixtures for name in mixture]
+        chosen = [name for mixture in strategy(adaptive, asked.requests) for name in mixture]
         counts = {name: chosen.count(name) for name in names}
         right.setdefault(asked.label, []).extend(name == asked.category for name in chosen)
         columns = "".join(f"{count:11d}" for count in counts.values())
@@ -284,14 +280,14 @@ def main():
     open_log(config.out)
     model, tokenizer = open_model(config)
     if any(task.has_images for task in tasks):
-        open_eyes(config.eyes, model, tokenizer)
-    adaptive = AdaptiveModel(model, tokenizer, load_experts(Path(config.experts), model, config.transfer))
+        open_eyes(find_folder(config.eyes), model, tokenizer)
+    adaptive = AdaptiveModel(model, tokenizer, load_experts(config.experts, model, config.transfer))
     if config.instructions:
         instruction_table(config, adaptive, tasks)
     elif config.dispatch:
-        classes = request_classes(config, adaptive.experts)
-        for name, strategy in strategies_with(adaptive.experts).items():
-            if strategy.dispatches:
+        classes = request_classes(config, adaptive.categories)
+        for name, strategy in BY_REQUEST.items():
+            if name != "classifier" or adaptive.experts_for("dispatch"):
                 confusion_table(config, adaptive, classes, name, strategy)
     else:
         accuracy_table(config, adaptive, tasks or unseen_tasks(config, adaptive.experts))

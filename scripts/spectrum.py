@@ -1,17 +1,16 @@
 """Log what an expert changes: the singular values of three weights, and its z for each.
 
-    python tools/spectrum.py experts/math.safetensors      # writes results/spectrum.jsonl
+    python -m scripts.spectrum experts/math.safetensors      # writes results/spectrum.jsonl
 """
 import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from formats.default_model import DEFAULT_MODEL  # noqa: E402
-from formats.experts import load_expert  # noqa: E402
-from formats.load import load  # noqa: E402
-from svf import MODULES, singular_values, wrap  # noqa: E402
+from formats.default_model import DEFAULT_MODEL
+from formats.load import load
+from harness.experts import load_expert
+from harness.flags import ROOT
+from svf import MODULES, singular_values, wrap
 
 WEIGHTS = ("layers.0.attention.wq", "layers.15.feed_forward.w1", "layers.29.attention.wo")
 

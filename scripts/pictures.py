@@ -3,25 +3,27 @@
 Majority: the commonest answer to questions of that kind, as validation has it. Blind: the same model, but
 every image is grey. A blind model may still answer "gray", and is then right on one colour question in eight.
 
-    python tools/pictures.py --data easy_vqa/data --expert out/easy_vqa-0/easy_vqa.safetensors
+    python -m scripts.pictures --data easy_vqa/data --expert out/easy_vqa-0/easy_vqa.safetensors
 """
 import argparse
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from common import (DEFAULT_EYES, MODEL_HELP, TEST_SEED, ModelChoice, answer_with_adapter,  # noqa: E402
-                    append, command_line, hits, load_adapter, machine, mean_and_error, open_eyes, open_log,
-                    open_model, run_main)
-from formats.default_model import DEFAULT_MODEL  # noqa: E402
-from formats.experts import read_expert  # noqa: E402
-from model import Sampling  # noqa: E402
-from rl import Learner, reinforce  # noqa: E402
-from tasks.easy_vqa import EASY_VQA, YES_OR_NO, easy_vqa_task  # noqa: E402
+from baselines.bases import BASES
+from formats.default_model import DEFAULT_MODEL
+from formats.experts import read_expert
+from formats.eyes import DEFAULT_EYES, open_eyes
+from harness.answers import answer_with_adapter
+from harness.flags import ModelChoice, find_folder, run_main
+from harness.logs import append, command_line, machine, open_log
+from harness.models import open_model, wrap_in_svf
+from harness.scores import TEST_SEED, hits, mean_and_error
+from model import Sampling
+from rl import Learner, reinforce
+from scripts.adapters import load_adapter
+from tasks.easy_vqa import EASY_VQA, YES_OR_NO, easy_vqa_task
 
 def kind_of(problem):
     return "yes or no" if problem.options == YES_OR_NO else "what"
@@ -66,19 +68,27 @@ def report_kinds(out, task, problems, row, right, base):
 def open_learner(flags):
     """(the model with eyes under the adapter of the expert, the expert's parameters)."""
     z, metadata = read_expert(flags.expert)
-    options = {key: metadata[key] for key in ("basis", "rank", "alpha") if key in metadata}
     adapter = load_adapter(metadata["adapter"])
-    model, tokenizer = open_model(ModelChoice(flags.model), adapter=adapter, **options)
+
+    def wrap(model, names, device):
+        if metadata["adapter"] == "lora":
+            adapter.wrap(model, names, rank=metadata["rank"], alpha=metadata["alpha"])
+        elif metadata.get("basis", "svd") != "svd":
+            adapter.wrap(model, names, BASES[metadata["basis"]])
+        else:
+            wrap_in_svf(model, names, device)
+
+    model, tokenizer = open_model(ModelChoice(model=flags.model), wrap=wrap)
     if metadata["fingerprint"] != model.fingerprint:
         raise ValueError(f"{flags.expert} was made for {metadata['base']}, not for {model.name}")
-    open_eyes(flags.eyes, model, tokenizer)
+    open_eyes(find_folder(flags.eyes), model, tokenizer)
     return Learner(model, tokenizer, adapter, None, Sampling(), None, reinforce), z
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="easy_vqa/data", help="folder of easy-VQA")
     parser.add_argument("--expert", type=Path, required=True, help="an expert of easy_vqa, of any adapter")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="as for train.py")
     parser.add_argument("--eyes", default=DEFAULT_EYES)
     parser.add_argument("--n", type=int, default=1024, help="test questions about each property")
     parser.add_argument("--out", default="out/pictures.jsonl")

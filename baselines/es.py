@@ -8,7 +8,7 @@ mirrored pairs, ε and −ε (Salimans et al. 2017), and all answer the same pro
 REINFORCE: AdamW, clipping and schedule stay. σ as large as a few updates of z: below, greedy answers rarely
 change.
 
-    python train.py --task math --learner es
+    python -m scripts.train --task math --learner es
 """
 from dataclasses import replace
 
@@ -16,23 +16,17 @@ import torch
 
 from rl import metrics_of, rollout
 
-POPULATION = 16  # members; each answers rollouts / POPULATION problems
+POPULATION = 16  # members; as many answers to each problem
 SIGMA = 0.02
-
-def check_rollouts(rollouts):
-    """Raises ValueError for rollouts that the members cannot share."""
-    if rollouts % POPULATION:
-        raise ValueError(f"--rollouts {rollouts} is no multiple of {POPULATION}, the population of ES")
 
 def minus_gradient(F, noise):
     """−∇J(z) from the rewards F (P,) of the members and their noise {name: ε (P, r)} -> {name: (r,)}."""
     weights = (F - F.mean()) / (len(F) * SIGMA)
     return {name: -weights.to(epsilon.device) @ epsilon for name, epsilon in noise.items()}
 
-def evolve(learner, z, step, on_token):
-    """The estimate of −∇J in z.grad, from the answers of a population around z (svf only) -> metrics."""
-    each = learner.settings.rollouts // POPULATION
-    problems, generator = learner.problems(step, each)
+def evolve(learner, z, optimizer, problems, generator):
+    """One update of z (svf only) along the estimate of ∇J from a population around it, whose members all
+    answer the same problems."""
     noise, rows = {}, {}
     for name, v in z.items():
         half = torch.randn(POPULATION // 2, len(v), generator=generator, device=v.device)
@@ -42,12 +36,13 @@ def evolve(learner, z, step, on_token):
     greedy = replace(learner.sampling, temperature=0.0)
     with learner.adapter.using(learner.model, rows) as select_rows:
         answers = rollout(learner.model, learner.tokenizer, learner.task, problems * POPULATION, greedy,
-                          select_rows, on_token)
+                          select_rows, learner.on_token)
     F = torch.tensor([float(a.r) for a in answers]).view(POPULATION, -1).mean(dim=1)  # (P,)
+    tells = bool((F != F[0]).any())
+    if tells:  # else z is left without a gradient: by one of 0 AdamW would still move it
+        for name, gradient in minus_gradient(F, noise).items():
+            z[name].grad = gradient
     metrics = metrics_of(answers)
-    if (F == F[0]).all():  # z is left without a gradient: by one of 0 AdamW would still move it
-        metrics["warning"] = "nothing to learn: all members of the population earn the same"
-        return metrics
-    for name, gradient in minus_gradient(F, noise).items():
-        z[name].grad = gradient
+    metrics["telling"] = float(tells)
+    metrics["grad_norm"] = learner.descend(z, optimizer)
     return metrics

@@ -4,9 +4,9 @@ The least time a part can take is the larger of bytes it must move / measured co
 it must do / measured matmul rate; the last column is that over the time it took. `--plan` allocates nothing:
 it adds up a training step's memory from the configuration alone.
 
-    python bench.py                                     # the default model
-    python bench.py --plan FOLDER --prompt-tokens 256 --new-tokens 256
-    python bench.py --plan FOLDER --gpus 8 --layers even        # of each GPU; half of the layers get a z
+    python -m scripts.bench                                     # the default model
+    python -m scripts.bench --plan FOLDER --prompt-tokens 256 --new-tokens 256
+    python -m scripts.bench --plan FOLDER --gpus 8 --layers even    # of each GPU; half of the layers get a z
 """
 import json
 import math
@@ -18,23 +18,25 @@ from pathlib import Path
 
 import torch
 
-import parallel
 import svf
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, append, check_dtype, dtype_name, flag,
-                    in_layers, open_log, parse_flags, peak_memory, pick_device, proc_status, run_main)
 from formats.checkpoint import checked, understood
 from formats.default_model import DEFAULT_MODEL
 from formats.huggingface import hf_args
 from formats.load import load
 from formats.meta import meta_args
+from harness.flags import flag, parse_flags, run_main
+from harness.logs import append, dtype_name, open_log, peak_memory, proc_status
+from harness.models import check_dtype, pick_device
 from model import Sampling, Stopping, Transformer, generate
-from rl import Answer, Settings, accumulate_gradient
+from parallel.tensor import BY_OUTPUT
+from rl import Answer, Learner, Settings, accumulate_gradient, reinforce
+from scripts.adapters import in_layers
 
 GB = 1e9
 
 @dataclass
 class Config:
-    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
+    model: str = flag(DEFAULT_MODEL, "a Meta or Hugging Face folder, a .gguf file, or the default by name")
     plan: str = flag("", "only the memory plan of a step on a GPU, for this params.json or config.json")
     gpus: int = flag(1, "of the plan: how many hold one model together (train.py --tensor-parallel)")
     layers: str = flag("", "of the plan: those that get a z, even or a range as 8-15; empty: all")
@@ -45,9 +47,9 @@ class Config:
     members: int = flag(32, "of a CEM generation")
     shots: int = flag(3, "of a CEM generation: members × shots rows")
     repeats: int = flag(3, "runs of each measurement; the median is reported")
+    device: str = flag("", "cuda, mps or cpu; empty: the first of these that is there")
+    dtype: str = flag("", "bfloat16 or float32; empty: bfloat16 where it is native")
     out: str = flag("out/bench.jsonl", "every line as a JSON object, added to what is there")
-    device: str = flag("", DEVICE_HELP)
-    dtype: str = flag("", DTYPE_HELP)
 
 # -- the plan ------------------------------------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ def basis_numbers(name, shape, gpus):
     if gpus == 1:
         return r * r
     n_out, n_in = shape
-    return r * (n_in if name in parallel.BY_OUTPUT else n_out)
+    return r * (n_in if name in BY_OUTPUT else n_out)
 
 def memory_plan(args, weights, config, *, b, on_cpu):
     """{part: bytes} of a training step with λ = 0, on each of config.gpus that hold one model together;
@@ -191,7 +193,7 @@ def measure_limits(device, dtype):
     for kind in kinds:
         a = torch.randn(side, side, device=device, dtype=kind)
 
-        def multiply():
+        def multiply(a=a):
             a @ a
 
         seconds, _ = timed(multiply, device, 5)
@@ -286,12 +288,13 @@ class Bench:
             ids = (prompt * config.new_tokens)[:config.new_tokens]
             answers.append(Answer(prompt, ids, [], "", 1 if i % 2 else -1, True))
         advantages = [answer.r for answer in answers]
-        settings = Settings(steps=1, rollouts=config.rollouts, group=2, micro_batch=config.micro_batch,
+        settings = Settings(steps=1, problems=config.rollouts // 2, group=2, micro_batch=config.micro_batch,
                             lr=0.0, lam=0.0, seed=0, eval_every=1, patience=1)
+        learner = Learner(self.model, None, svf, None, Sampling(1.0), settings, reinforce)
 
         def merge_and_gradient():
             with svf.using(self.model, self.z):
-                accumulate_gradient(self.model, svf, answers, advantages, Sampling(1.0), settings)
+                accumulate_gradient(learner, answers, advantages, learner.sampling)
 
         # forward and input gradient 2 mn each, Uᵀy' and Uᵀg 2 r² each; the table where an answer is predicted
         new = config.rollouts * config.new_tokens

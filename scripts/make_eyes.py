@@ -7,8 +7,8 @@
 No question of the data set is shown: to answer those is left to the language model, and to an expert. Images
 from VALIDATION on (tasks/easy_vqa.py) train nothing; they say how far it is.
 
-    python train_eyes.py --data easy_vqa/data
-    python train_eyes.py --data easy_vqa/data --resume     # after Ctrl-C
+    python -m scripts.make_eyes --data easy_vqa/data
+    python -m scripts.make_eyes --data easy_vqa/data --resume     # after Ctrl-C
 """
 import math
 import random
@@ -22,16 +22,19 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-import parallel
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, append, bar, check_resume,
-                    check_same_flags, command_line, flag, load_for_chat, lock_log, machine, model_flags,
-                    parse_flags, pick_device, run_main, save_state, whole_state)
-from formats.default_model import DEFAULT_MODEL
-from formats.eyes import checked_eyes, give_sight, save_eyes
+from formats.eyes import checked_eyes, save_eyes
+from harness.flags import ModelChoice, flag, parse_flags, run_main
+from harness.logs import append, command_line, machine
+from harness.models import bar, load_for_chat, pick_device
+from harness.report import model_flags
+from harness.runs import check_resume, check_same_flags, lock_log, save_state, whole_state
 from model import Sampling, Stopping, generate
+from parallel.processes import started
 from rl import Answer, answer_logprobs
 from tasks.easy_vqa import COLORS, SHAPES, VALIDATION, YES_OR_NO, read_part, words_of
-from vision import Eyes, EyesArgs, read_image
+from vision.encoder import Eyes, EyesArgs
+from vision.images import read_image
+from vision.seeing import Sight, give_sight
 
 REQUESTS = ("What is in the picture?", "Describe the picture.", "What do you see?", "What does this show?",
             "Say what is in the image.", "Describe what the image contains.")
@@ -42,7 +45,7 @@ SIZE, PATCH, SHUFFLE = 64, 8, 4  # pixels of a side; of a patch; patches side by
 AT_ONCE = 128  # pictures in a batch of captions
 
 @dataclass
-class Config:
+class Config(ModelChoice):
     data: str = flag("", "folder of easy-VQA: train/questions.json, train/images")
     out: str = flag("out/eyes", "folder for the eyes, their log, and the state that --resume goes on from")
     tower_steps: int = flag(2000, "updates of the tower")
@@ -52,11 +55,7 @@ class Config:
     lr: float = flag(1e-3, "learning rate of the projection", (1e-9, 1))
     vision_dim: int = flag(128, "features of a patch")
     vision_layers: int = flag(4, "blocks of the tower")
-    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
-    chat_template: str = flag("", TEMPLATE_HELP)
     seed: int = flag(0, "of everything random")
-    device: str = flag("", DEVICE_HELP)
-    dtype: str = flag("", DTYPE_HELP)
     resume: bool = flag(False, "go on from the state in the output folder")
 
 # -- pictures ------------------------------------------------------------------------------------------------
@@ -136,15 +135,20 @@ class Teller:
     eyes: Eyes
     model: nn.Module
     tokenizer: object
+    sight: Sight
 
     def __post_init__(self):
+        self.tokenizer.image_ids = self.ids_of_number
         self.end_of_turn = self.tokenizer.end_of_turn()
 
+    def ids_of_number(self, number):
+        """Images have no files here; they are named by their numbers in the batch."""
+        return self.sight.ids_at(int(number))
+
     def look_at(self, pictures):
-        """The pictures become the language model's images, named by their numbers in the batch."""
+        """The pictures become the language model's images, in the order of the batch."""
         rows = self.eyes(pictures.pixels).flatten(0, 1)  # (B · n_features, dim)
-        self.model.image_features = rows.to(self.model.tok_embeddings.weight.dtype)
-        self.tokenizer.sight.place_of = {str(number): number for number in range(len(pictures))}
+        self.sight.embedding.rows = rows.to(self.model.tok_embeddings.weight.dtype)
 
     def asked(self, number, request):
         """Ids of a request about the picture of that number in the batch."""
@@ -203,7 +207,7 @@ def read_state(path, config, model, lessons):
     with whole_state(path):
         state = torch.load(path, weights_only=True, map_location="cpu")
         if not isinstance(state["config"], dict) or not isinstance(state["fingerprint"], str):
-            raise ValueError("it is no state of train_eyes.py")
+            raise ValueError("it is no state of scripts/make_eyes.py")
     check_same_flags(path.parent, state["config"], config)
     if state["fingerprint"] != model.fingerprint:
         raise ValueError(f"{path.parent} was begun with another model than {config.model} is now")
@@ -252,8 +256,8 @@ def learn(lesson, train, val, config, fingerprint, state):
 
 def read_config():
     config = parse_flags(Config, __doc__)
-    if parallel.started() > 1:
-        raise ValueError("train_eyes.py runs in one process; leave out torchrun")
+    if started() > 1:
+        raise ValueError("scripts/make_eyes.py runs in one process; leave out torchrun")
     check_resume(Path(config.out), Path(config.out, "state.pt").exists(), config.resume)
     return config
 
@@ -261,23 +265,22 @@ def open_language_model(config):
     """The model that speaks, blind and able to chat. Raises ValueError for any other."""
     device, dtype = pick_device(config.device, config.dtype)
     model, tokenizer = load_for_chat(config, device, dtype)
-    if tokenizer.sight is not None:
+    if tokenizer.image_ids is not None:
         raise ValueError(f"{config.model} has eyes of its own")
     return model, tokenizer
 
 def new_eyes(config, model):
     """Random eyes in front of the model, in float32. Raises ValueError for a shape that none have."""
     torch.manual_seed(config.seed)
-    args = checked_eyes("train_eyes.py", EyesArgs(
+    args = checked_eyes("scripts/make_eyes.py", EyesArgs(
         image_size=SIZE, patch_size=PATCH, vision_dim=config.vision_dim,
         vision_hidden_dim=4 * config.vision_dim, vision_layers=config.vision_layers, vision_heads=4,
         vision_eps=1e-6, scale_factor=SHUFFLE, dim=model.args.dim))
     return Eyes(args).to(model.tok_embeddings.weight.device)
 
-def lessons_of(config, eyes, model, tokenizer):
+def lessons_of(config, eyes, teller):
     """{name: Lesson}, in their order."""
     namer = Namer(eyes.tower).to(eyes.projection.weight.device)
-    teller = Teller(eyes, model, tokenizer)
     lessons = [Lesson("tower", namer, namer, list(namer.parameters()), config.tower_lr, config.tower_steps),
                Lesson("projection", teller, eyes, list(eyes.projection.parameters()), config.lr,
                       config.steps)]
@@ -290,9 +293,9 @@ def main():
     problems = read_part(config.data, "train")
     model, tokenizer = open_language_model(config)
     eyes = new_eyes(config, model)
-    give_sight(model, tokenizer, eyes)
+    sight = give_sight(model, tokenizer, eyes)
     eyes.requires_grad_(True)
-    lessons = lessons_of(config, eyes, model, tokenizer)
+    lessons = lessons_of(config, eyes, Teller(eyes, model, tokenizer, sight))
     state = {}
     if config.resume:
         state = read_state(out / "state.pt", config, model, lessons)
@@ -314,8 +317,8 @@ def main():
 
 def say_what_is_next(config, path):
     image = Path(config.data, "test", "images", "0.png")
-    print(f"\nwrote {path}. Next:\n  python sample.py{model_flags(config)} --eyes {shlex.quote(str(path))} "
-          f"--image {shlex.quote(str(image))} 'What is in the picture?'")
+    print(f"\nwrote {path}. Next:\n  python -m scripts.sample{model_flags(config)} --eyes "
+          f"{shlex.quote(str(path))} --image {shlex.quote(str(image))} 'What is in the picture?'")
 
 if __name__ == "__main__":
     run_main(main)

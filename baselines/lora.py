@@ -7,7 +7,7 @@ As in svf.py, one set of parameters serves all rows: it is merged into W' for ro
 no gradient of the size of W is made. rl.py trains it unchanged. Left out: dropout, and parameters per row, so
 LoRA's experts are not mixed. α = 32 and one learning rate for A and B ("LoRA without regret", 2025).
 
-    python train.py --task math --adapter lora --rank 1 --lr 1e-3
+    python -m scripts.train --task math --adapter lora --rank 1 --lr 1e-3
 """
 from contextlib import contextmanager
 from zlib import crc32

@@ -1,7 +1,7 @@
 """Pictures from logs: learning curves, accuracy on unseen tasks, dispatch, weights of CEM, what z changes.
 
-    python plot.py out/math-0     # the learning curve of a run of your own
-    python plot.py                # all pictures of README.md and RESULTS.md, from results/*.jsonl
+    python -m scripts.plot out/math-0     # the learning curve of a run of your own
+    python -m scripts.plot                # all pictures of README.md and RESULTS.md, from results/*.jsonl
 
 Needs one more package: pip install matplotlib
 """
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from common import ROOT, TEST_SEED, argument, chance, parse_flags, read_log, rows_of, run_main
-from tasks import family_tasks
+from harness.flags import ROOT, argument, parse_flags, run_main
+from harness.logs import read_log, rows_of
+from harness.scores import TEST_SEED, chance
+from tasks.catalog import family_tasks
 
 RESULTS = ROOT / "results"
-SEARCHES = "cem, 10 shots, seed"  # how eval.py's rows of the default search begin
+SEARCHES = "cem, 10 shots, seed"  # how scripts/eval.py's rows of the default search begin
 BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
 
 @dataclass
@@ -24,7 +26,7 @@ def import_pyplot():
     try:
         import matplotlib
     except ModuleNotFoundError:
-        raise ValueError("plot.py needs one more package: pip install matplotlib") from None
+        raise ValueError("scripts/plot.py needs one more package: pip install matplotlib") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
     pyplot.rcParams.update({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False,
@@ -123,7 +125,7 @@ def plot_unseen(pyplot):
     all_axes[0].set_ylabel("right, %")
     save(figure, RESULTS / "unseen.png")
 
-# -- one loop, many methods (compare.py) ---------------------------------------------------------------------
+# -- one loop, many methods (scripts/compare.py) -------------------------------------------------------------
 
 def methods_of(records):
     return list(dict.fromkeys(record["method"] for record in records))

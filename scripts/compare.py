@@ -6,9 +6,9 @@ grows until the best rate is not at its edge (seed 0). At that rate it runs with
 runs see test problems. A run is a line of the log, and a run that stands there is not done again, so the
 comparison can be interrupted and started again at will.
 
-    python compare.py                       # all of it: hours on two cores
-    python compare.py --only "svf;lora 1"   # some methods
-    python compare.py --task reasoning --out out/compare-reasoning.jsonl
+    python -m scripts.compare                       # all of it: hours on two cores
+    python -m scripts.compare --only "svf;lora 1"   # some methods
+    python -m scripts.compare --task reasoning --out out/compare-reasoning.jsonl
 """
 import math
 import shlex
@@ -20,16 +20,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
-import lora
 import svf
-from common import (DEVICE_HELP, DTYPE_HELP, MODEL_HELP, TEMPLATE_HELP, TEST_SEED, answer_with_adapter,
-                    append, flag, gains, hits, kept_or_answered, machine, mean_and_error, open_log,
-                    open_model, parse_flags, peak_memory, read_log, rows_of, run_main, templates_of)
-from es import check_rollouts, evolve
-from formats.default_model import DEFAULT_MODEL
+from baselines import lora
+from baselines.bases import BASES
+from baselines.es import POPULATION, evolve
+from baselines.sft import imitate
+from harness.answers import answer_with_adapter, greedy_answers
+from harness.flags import ModelChoice, flag, parse_flags, run_main
+from harness.logs import append, machine, open_log, peak_memory, read_log, rows_of
+from harness.models import open_model, wrap_in_svf
+from harness.scores import TEST_SEED, gains, hits, mean_and_error, templates_of
 from model import Sampling
-from rl import Learner, Settings, accuracy, imitate, no_validation, reinforce, train_expert
-from tasks import get_task
+from rl import Learner, Settings, accuracy, reinforce, train_expert
+from tasks.catalog import get_task
 
 @dataclass(frozen=True)
 class Method:
@@ -37,26 +40,33 @@ class Method:
     adapter: ModuleType = svf
     modules: str = "all"
     options: dict = field(default_factory=dict)  # what the adapter's `wrap` takes
-    gradient: Callable = reinforce
+    improve: Callable = reinforce
+
+    def wrap(self, model, names, device):
+        """The adapter around the linears, as open_model takes it."""
+        if self.adapter is svf and not self.options:
+            wrap_in_svf(model, names, device)
+        else:
+            self.adapter.wrap(model, names, **self.options)
 
 METHODS = {
     "svf": Method(4e-3),
     "svf attn": Method(4e-3, modules="attn"),
     "svf mlp": Method(4e-3, modules="mlp"),
-    "svf, random basis": Method(4e-3, options={"basis": "random"}),
-    "svf, identity basis": Method(4e-3, options={"basis": "identity"}),
+    "svf, random basis": Method(4e-3, options={"basis_of": BASES["random"]}),
+    "svf, identity basis": Method(4e-3, options={"basis_of": BASES["identity"]}),
     "lora 1": Method(1e-3, lora, options={"rank": 1}),
     "lora 16": Method(1e-3, lora, options={"rank": 16}),
     "lora 16 qv": Method(2e-3, lora, "qv", {"rank": 16}),  # the paper's; its rates are 2e-4 to 5e-2
-    "svf by sft": Method(4e-3, gradient=imitate),
-    "lora 1 by sft": Method(1e-3, lora, options={"rank": 1}, gradient=imitate),
-    "svf by es": Method(4e-3, gradient=evolve)}
+    "svf by sft": Method(4e-3, improve=imitate),
+    "lora 1 by sft": Method(1e-3, lora, options={"rank": 1}, improve=imitate),
+    "svf by es": Method(4e-3, improve=evolve)}
 TASKS = ("math", "code", "reasoning")  # one is learned, and the others may be forgotten
 SEEDS = (0, 1, 2)
 MOST_RATES = 8  # in the grid of a method
 
 @dataclass
-class Config:
+class Config(ModelChoice):
     task: str = flag("math", "what is learned: " + ", ".join(TASKS))
     only: str = flag("", "of the methods, with ; between: " + "; ".join(METHODS))
     steps: int = flag(16, "updates of a run")
@@ -66,17 +76,14 @@ class Config:
     n_test: int = flag(192, "problems of a split for the three seeds at that rate; of other tasks half",
                        (2, 10 ** 6))
     out: str = flag("out/compare.jsonl", "a line for each run, added to what is there")
-    model: str = flag(DEFAULT_MODEL, MODEL_HELP)
-    chat_template: str = flag("", TEMPLATE_HELP)
-    device: str = flag("", DEVICE_HELP)
-    dtype: str = flag("", DTYPE_HELP)
 
 def read_config():
     config = parse_flags(Config, __doc__)
     for name in chosen(config):
         if name not in METHODS:
             raise ValueError(f"--only {name} is no method; there are {'; '.join(METHODS)}")
-    check_rollouts(config.rollouts)
+    if config.rollouts % POPULATION:
+        raise ValueError(f"--rollouts {config.rollouts} is no multiple of {POPULATION}, the population of ES")
     if config.task not in TASKS:
         raise ValueError(f"--task {config.task} is not compared; there are {', '.join(TASKS)}")
     for task_name in TASKS:
@@ -96,10 +103,17 @@ def tested_of(learned):
 
 # -- a run ---------------------------------------------------------------------------------------------------
 
-def settings_of(config, rate, seed):
-    """Of a run: only these two differ between the runs of a method; nothing is chosen during one."""
-    return Settings(steps=config.steps, rollouts=config.rollouts, group=get_task(config.task).group,
-                    micro_batch=16, lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
+ANSWERS_EACH = {imitate: 1, evolve: POPULATION}  # to a problem; of REINFORCE as many as the task says
+
+def settings_of(config, method, rate, seed):
+    """Of a run: only rate and seed differ between the runs of a method; nothing is chosen during one."""
+    group = ANSWERS_EACH.get(method.improve, get_task(config.task).group)
+    return Settings(steps=config.steps, problems=config.rollouts // group, group=group, micro_batch=16,
+                    lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
+
+def no_validation(z):
+    """For `train_expert` where nothing is chosen during training: the last z counts."""
+    return 0.0
 
 @dataclass
 class Comparison:
@@ -131,7 +145,7 @@ class Comparison:
 
     def train(self, rate, seed):
         """(what was learned, what there is to say of the run); (None, …) where it collapsed."""
-        learner = replace(self.learner, settings=settings_of(self.config, rate, seed))
+        learner = replace(self.learner, settings=settings_of(self.config, METHODS[self.name], rate, seed))
         state, right = {}, []
         started = time.time()
         record = self.budget() | {"lr": rate, "seed": seed, "right": right}
@@ -209,10 +223,7 @@ class Comparison:
         n = self.config.n_test if task_name == self.config.task else self.config.n_test // 2
         problems = learner.task.problems(split, n, TEST_SEED)
 
-        def answer_as_base():
-            return answer_with_adapter(learner, {}, problems, f"base: {task_name} {split}")
-
-        base = kept_or_answered(answer_as_base, learner.model, learner.tokenizer, learner.task, problems)
+        base = greedy_answers(learner, {}, problems, f"base: {task_name} {split}")
         answers = answer_with_adapter(learner, z, problems, f"{self.name}: {task_name} {split}")
         return {"accuracy": accuracy(answers), "gains": gains(base, answers),
                 "templates": templates_of(problems)}
@@ -228,9 +239,9 @@ class Comparison:
 def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
-    model, tokenizer = open_model(config, method.modules, adapter=method.adapter, **method.options)
+    model, tokenizer = open_model(config, method.modules, method.wrap)
     learner = Learner(model, tokenizer, method.adapter, get_task(config.task), Sampling(0.7),
-                      settings_of(config, method.rate, seed=0), method.gradient)
+                      settings_of(config, method, method.rate, seed=0), method.improve)
     Comparison(config, name, learner).run_what_is_missing()
 
 def main():
@@ -241,7 +252,7 @@ def main():
         compare(config, names[0])
         return
     for name in names:  # each in a process of its own, whose peak of memory is the method's
-        command = [sys.executable, __file__, *sys.argv[1:], "--only", name]
+        command = [sys.executable, "-m", "scripts.compare", *sys.argv[1:], "--only", name]
         print(f"\n{shlex.join(command[1:])}", flush=True)
         if subprocess.run(command).returncode != 0:
             raise ValueError(f"{name} failed; what is done stands in {config.out}")

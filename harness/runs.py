@@ -1,0 +1,176 @@
+"""A run's folder: a log, the state from which --resume goes on, and a lock, so that two runs cannot share it.
+
+Each file is written beside and then renamed, and what was logged but not saved is cut off and done again: a
+run that is killed at any moment goes on as if it had not been.
+"""
+import os
+import pickle
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+import torch
+
+from harness.flags import flag_name
+from harness.logs import append, command_line, machine, peak_memory
+from harness.models import pick_device
+
+# -- may this run begin, or go on? ---------------------------------------------------------------------------
+
+def check_resume(folder, is_begun, resume):
+    """Raises ValueError where a run would be begun over another, or there is nothing to go on from."""
+    if is_begun and not resume:
+        raise ValueError(f"{folder} holds a run already; go on with --resume, or choose another --out")
+    if resume and not is_begun:
+        raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
+
+def check_same_flags(folder, begun_with, config):
+    """Raises ValueError for a flag that is not what the run in the folder began with."""
+    flags = asdict(config)
+    for key in flags:
+        if key not in begun_with:
+            raise ValueError(f"{folder} was begun by a script without {flag_name(key)}, train.py or an older "
+                             "version; go on with that one, or begin again in another --out")
+    for key in begun_with:
+        if key not in flags:
+            raise ValueError(f"{folder} was begun by a script with {flag_name(key)}; go on with that one: "
+                             "python -m scripts.train")
+    for key, value in flags.items():
+        if key != "resume" and begun_with[key] != value:
+            raise ValueError(f"{folder} began with {key} = {begun_with[key]!r}; keep the flags")
+
+def locked(file):
+    """Whether no other process has a lock on the open file; from here on this one has."""
+    if fcntl is None:
+        return True  # Windows has none; two runs in one folder are the user's to avoid
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks; there, too
+    return True
+
+def lock_log(folder, resume, logged):
+    """The folder's log, open and locked until it is closed, cut to the `logged` bytes that belong to the
+    state. Raises ValueError where another run is at work in the folder, or has begun there since."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = open(folder / "log.jsonl", "a")
+    if not locked(log):
+        raise ValueError(f"another run is at work in {folder}; choose another --out")
+    check_resume(folder, (folder / "state.pt").exists(), resume)
+    size = log.seek(0, os.SEEK_END)
+    log.truncate(min(logged, size))  # logged but not saved is done again
+    for half_written in (*folder.glob("state.part"), *folder.glob("*.safetensors.*.part")):
+        half_written.unlink()  # by a run that was killed while it saved
+    return log
+
+# -- the state on disk ---------------------------------------------------------------------------------------
+
+def save_state(folder, state):
+    """What --resume goes on from: written beside, then renamed."""
+    beside = folder / "state.part"
+    try:
+        torch.save(state, beside)
+    except RuntimeError as error:  # what torch says where the disk is full
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{beside} could not be written ({error}); make room and go on with --resume"
+                      ) from error
+    beside.replace(folder / "state.pt")
+
+@contextmanager
+def whole_state(path):
+    """Raises ValueError where reading a run's state in this block finds it damaged, or something else."""
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
+            pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
+
+def read_state(path, device):
+    """What `Run.save_step` wrote. Raises ValueError for a file that is damaged, or something else."""
+    with whole_state(path):
+        saved = torch.load(path, weights_only=True, map_location=device)
+        state = saved["state"]
+        numbers = [*state["z"].values(), *state["best"].values()]
+        is_whole = ("param_groups" in state["optimizer"] and 0 <= state["best_step"] <= state["step"]
+                    and saved["logged"] >= 0 and numbers != [] and isinstance(saved["fingerprint"], str)
+                    and isinstance(saved["config"], dict)
+                    and all(values.isfinite().all() for values in numbers))
+        if not is_whole:
+            raise ValueError("its numbers make no sense")
+    return saved
+
+# -- a run of train.py ---------------------------------------------------------------------------------------
+
+class Run:
+    """The folder of a training run, in its order: begin, save_step after each step, finish.
+
+    state  as rl.train_expert keeps it; {} for a new run
+    log    path of log.jsonl
+    """
+    writes = True  # of several processes, only the first does (parallel/data.py)
+
+    def __init__(self, config, saved):
+        """`saved` is what `save_step` wrote; {} for a new run."""
+        self.config = config
+        self.folder = Path(config.out)
+        self.log = self.folder / "log.jsonl"
+        self.state = saved.get("state", {})
+        self.logged = saved.get("logged", 0)  # bytes of the log that belong to the state
+        self.fingerprint = saved.get("fingerprint", "")  # of the model that the state is of
+        self.lock = None  # the log, open and locked; it is free again when this process ends
+        self.started = time.time()
+        self.step_began = self.started
+
+    def check_model(self, model):
+        """Raises ValueError if the state is of another model."""
+        if self.state and self.fingerprint != model.fingerprint:
+            raise ValueError(f"{self.folder} was begun with another model than {model.name} is now")
+        self.fingerprint = model.fingerprint
+
+    def begin(self, model):
+        """From here on the folder is this process's alone. Raises ValueError if another run is at work in it,
+        or if the state is of another model; OSError if it cannot be written."""
+        self.check_model(model)
+        self.lock = lock_log(self.folder, self.config.resume, self.logged)
+        if not self.state:
+            append(self.log, {"config": asdict(self.config)})
+        self.step_began = time.time()
+
+    def save_step(self, metrics):
+        """Log the metrics of a step, with its seconds, and save the state."""
+        now = time.time()
+        metrics["seconds"] = round(now - self.step_began, 1)
+        self.step_began = now
+        append(self.log, metrics)
+        save_state(self.folder, {"state": self.state, "config": asdict(self.config),
+                                 "fingerprint": self.fingerprint, "logged": self.log.stat().st_size})
+
+    def finish(self, model):
+        """The last line of the log: what made it, how long it took, and where."""
+        seconds = round(time.time() - self.started)
+        append(self.log, {"command": command_line(), "seconds": seconds, "machine": machine(model),
+                          "peak_bytes": peak_memory(model.tok_embeddings.weight.device)})
+        print(f"\n{seconds} s in all")
+
+def open_run(config, kind=Run):
+    """A new run, or what an earlier one left to go on from. Raises ValueError where the flags do not fit, or
+    where torchrun started several processes of a script that is one."""
+    if kind is Run and int(os.environ.get("RANK", 0)) > 0:
+        raise ValueError("torchrun starts several processes, which learn together by -m scripts.train")
+    folder = Path(config.out)
+    path = folder / "state.pt"
+    check_resume(folder, path.exists(), config.resume)
+    if not config.resume:
+        return kind(config, {})
+    device, _ = pick_device(config.device, config.dtype)
+    saved = read_state(path, device)
+    check_same_flags(folder, saved["config"], config)
+    print(f"going on after step {saved['state']['step']}")
+    return kind(config, saved)

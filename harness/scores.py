@@ -1,0 +1,49 @@
+"""Means over problems, and errors that know that problems of one template stand or fall together."""
+import math
+
+from tasks.grading import mentions_gold
+
+TEST_SEED = 12345  # of validation and comparison problems, whatever the seed of a run
+
+def lenient_accuracy(problems, answers):
+    """Share of answers that mention the gold answer anywhere; None for programs."""
+    mentioned = [mentions_gold(problem, answer.text) for problem, answer in zip(problems, answers)]
+    return None if None in mentioned else sum(mentioned) / len(mentioned)
+
+def chance(problems):
+    """Share of closed questions that a choice at random among their options would get right; None for open
+    ones."""
+    if not all(problem.options for problem in problems):
+        return None
+    return sum(1 / len(problem.options) for problem in problems) / len(problems)
+
+def clustered_error(values, templates):
+    """Standard error of the mean of `values`, one per problem, where those of one template stand or fall
+    together: √(Σ_templates (Σ_i (v_i − mean))² · G / (G − 1)) / n. 0 for problems without templates."""
+    groups = len(set(templates))
+    if -1 in templates or groups < 2:
+        return 0.0
+    mean = sum(values) / len(values)
+    deviation = dict.fromkeys(templates, 0.0)
+    for value, template in zip(values, templates):
+        deviation[template] += value - mean
+    variance = sum(total ** 2 for total in deviation.values()) * groups / (groups - 1)
+    return math.sqrt(variance) / len(values)
+
+def mean_and_error(values, templates):
+    """The mean of one value per problem, and its standard error: the larger of the one for independent
+    problems (of hits, the binomial one) and the one clustered by template."""
+    mean = sum(values) / len(values)
+    independent = math.sqrt(sum((value - mean) ** 2 for value in values)) / len(values)
+    return mean, max(independent, clustered_error(values, templates))
+
+def templates_of(problems):
+    return [problem.template for problem in problems]
+
+def hits(answers):
+    """1 for each right answer, 0 for each wrong one."""
+    return [int(a.r > 0) for a in answers]
+
+def gains(base, answers):
+    """What each problem gained over the base model's answer to it: 1, 0 or −1."""
+    return [hit - base_hit for hit, base_hit in zip(hits(answers), hits(base), strict=True)]

@@ -1,0 +1,11 @@
+"""Every other job, run from the repository's folder: python -m scripts.NAME --help
+
+    train.py       train.py with all that plugs in: other adapters and objectives, eyes, several processes
+    sample.py      sample.py with all that plugs in: images, saved mixtures, export
+    eval.py        the accuracy tables
+    compare.py     SVF against its baselines
+    bench.py       what it costs, and the plan for a GPU
+    plot.py        pictures from logs
+    make_eyes.py   eyes for a text model
+    merge_lora.py, pictures.py, spectrum.py   a base from a LoRA; how much is seen; what an expert changes
+"""
