@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from adapt import ALWAYS, BASE, BY_EXAMPLES, BY_REQUEST, AdaptiveModel, Search, all_formatted, formatted
-from harness.answers import answer_with_mixtures
+from harness.answers import answer_with_mixtures, check_rows
 from harness.chat import Chat, answer_as
 from harness.experts import expert_named, load_experts
 from harness.flags import ModelChoice, argument, find_folder, flag, parse_flags, run_main
@@ -153,6 +153,8 @@ def main():
     if task is not None and not config.prompt:
         check_before_work(config, task)
     adaptive = open_adaptive(config)
+    if task is not None:
+        check_rows(adaptive.model, adaptive.tokenizer, task)
     first_pass = choose_first_pass(config, adaptive, task, search_of(config))
     if config.prompt:
         answer_prompt(config, adaptive, task, first_pass)

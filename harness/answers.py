@@ -17,6 +17,20 @@ from rl import Answer, chat_ids, graded, rollout
 
 AT_ONCE = 64  # answers in one batch
 
+def check_rows(model, tokenizer, task):
+    """Every row of a file that the task reads can be read: it is encoded, fits the context beside its answer,
+    and its image is whole. Raises ValueError, which names file and line, before hours of work and not after.
+    """
+    for problem in task.rows():
+        try:
+            prompt = chat_ids(tokenizer, task, problem)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{problem.source}: {error}") from error
+        if len(prompt) + task.max_new_tokens > model.args.max_seq_len:
+            raise ValueError(f"{problem.source}: {len(prompt)} prompt tokens and {task.max_new_tokens} new "
+                             f"ones do not fit the model's {model.args.max_seq_len}; shorten or remove the "
+                             "row")
+
 def answer_all(answer, problems, desc):
     """list[Answer] to all problems. answer(indices) -> list[Answer] to those; the prompts of a batch are of
     like length."""
@@ -53,7 +67,11 @@ def greedy_answers(learner, z, problems, desc):
     dispatch, which is no part of the model, or images."""
     if z or learner.sampling.logit_bias is not None or learner.task.has_images:
         return answer_with_adapter(learner, z, problems, desc)
-    path = file_of_base_answers(learner, problems)
+    try:
+        path = file_of_base_answers(learner, problems)
+    except FileNotFoundError as error:
+        print(f"note: the base model's answers are not kept for the next run: {error}")
+        return answer_with_adapter(learner, z, problems, desc)
     if path.exists():
         answers = [Answer(**kept) for kept in json.loads(path.read_text())]
         # graded anew: a program that once ran out of time on a busy machine is not wrong for good

@@ -3,6 +3,7 @@
 Each file is written beside and then renamed, and what was logged but not saved is cut off and done again: a
 run that is killed at any moment goes on as if it had not been.
 """
+import hashlib
 import os
 import pickle
 import time
@@ -19,6 +20,7 @@ import torch
 from harness.flags import flag_name
 from harness.logs import append, command_line, machine, peak_memory
 from harness.models import pick_device
+from tasks.real_sets import REAL_SETS
 
 # -- may this run begin, or go on? ---------------------------------------------------------------------------
 
@@ -100,11 +102,35 @@ def read_state(path, device):
         numbers = [*state["z"].values(), *state["best"].values()]
         is_whole = ("param_groups" in state["optimizer"] and 0 <= state["best_step"] <= state["step"]
                     and saved["logged"] >= 0 and numbers != [] and isinstance(saved["fingerprint"], str)
-                    and isinstance(saved["config"], dict)
+                    and isinstance(saved["config"], dict) and isinstance(saved["inputs"], dict)
                     and all(values.isfinite().all() for values in numbers))
         if not is_whole:
             raise ValueError("its numbers make no sense")
     return saved
+
+# -- the files that a run reads ------------------------------------------------------------------------------
+
+def inputs_of(config, task):
+    """{path: SHA-256} of the files that decide what a run learns: questions and their images, the chat
+    template, the experts among which dispatch chooses. The model has a fingerprint of its own."""
+    paths = {Path(problem.image) for problem in task.rows() if problem.image}
+    if config.task.endswith(".jsonl"):
+        paths.add(Path(config.task))
+    if config.task in REAL_SETS:
+        paths |= {Path(config.data, f"{name}.jsonl") for name in REAL_SETS[config.task].files}
+    if config.chat_template:
+        paths.add(Path(config.chat_template))
+    if config.task == "dispatch":
+        paths |= set(Path(config.experts).glob("*.safetensors"))
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+
+def check_same_inputs(folder, begun_with, inputs):
+    """Raises ValueError for a file that is not what the run in the folder began with: the best accuracy so
+    far would be held against scores on other questions."""
+    for path in sorted(begun_with.keys() | inputs.keys()):
+        if begun_with.get(path) != inputs.get(path):
+            raise ValueError(f"{path} has changed since {folder} was begun; put it back, or begin again in "
+                             "another --out")
 
 # -- a run of train.py ---------------------------------------------------------------------------------------
 
@@ -124,20 +150,26 @@ class Run:
         self.state = saved.get("state", {})
         self.logged = saved.get("logged", 0)  # bytes of the log that belong to the state
         self.fingerprint = saved.get("fingerprint", "")  # of the model that the state is of
+        self.inputs = saved.get("inputs", {})  # the files it was learned from
         self.lock = None  # the log, open and locked; it is free again when this process ends
         self.started = time.time()
         self.step_began = self.started
 
-    def check_model(self, model):
-        """Raises ValueError if the state is of another model."""
+    def check_learner(self, learner):
+        """Raises ValueError if the state is of another model, or learned from other files."""
+        model = learner.model
+        inputs = inputs_of(self.config, learner.task)
         if self.state and self.fingerprint != model.fingerprint:
             raise ValueError(f"{self.folder} was begun with another model than {model.name} is now")
+        if self.state:
+            check_same_inputs(self.folder, self.inputs, inputs)
         self.fingerprint = model.fingerprint
+        self.inputs = inputs
 
-    def begin(self, model):
+    def begin(self, learner):
         """From here on the folder is this process's alone. Raises ValueError if another run is at work in it,
-        or if the state is of another model; OSError if it cannot be written."""
-        self.check_model(model)
+        or if the state is of another model or other files; OSError if it cannot be written."""
+        self.check_learner(learner)
         self.lock = lock_log(self.folder, self.config.resume, self.logged)
         if not self.state:
             append(self.log, {"config": asdict(self.config)})
@@ -150,7 +182,8 @@ class Run:
         self.step_began = now
         append(self.log, metrics)
         save_state(self.folder, {"state": self.state, "config": asdict(self.config),
-                                 "fingerprint": self.fingerprint, "logged": self.log.stat().st_size})
+                                 "fingerprint": self.fingerprint, "inputs": self.inputs,
+                                 "logged": self.log.stat().st_size})
 
     def finish(self, model):
         """The last line of the log: what made it, how long it took, and where."""

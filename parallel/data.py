@@ -65,8 +65,8 @@ class SilentRun(Run):
         super().__init__(config, saved)
         self.log = Path(os.devnull)
 
-    def begin(self, model):
-        self.check_model(model)
+    def begin(self, learner):
+        self.check_learner(learner)
 
     def save_step(self, metrics):
         pass

@@ -14,7 +14,7 @@ import torch
 import svf
 from adapt import ALWAYS, BASE, BY_EXAMPLES, BY_REQUEST, AdaptiveModel, Expert, Search, all_formatted
 from formats.eyes import DEFAULT_EYES, open_eyes
-from harness.answers import answer_with_mixtures
+from harness.answers import answer_with_mixtures, check_rows
 from harness.experts import load_experts
 from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
 from harness.logs import append, command_line, machine, open_log
@@ -281,6 +281,8 @@ def main():
     model, tokenizer = open_model(config)
     if any(task.has_images for task in tasks):
         open_eyes(find_folder(config.eyes), model, tokenizer)
+    for task in tasks:
+        check_rows(model, tokenizer, task)
     adaptive = AdaptiveModel(model, tokenizer, load_experts(config.experts, model, config.transfer))
     if config.instructions:
         instruction_table(config, adaptive, tasks)

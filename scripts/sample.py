@@ -6,8 +6,10 @@
     python -m scripts.sample --expert math --export FOLDER # a model for other programs
 """
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import sample
 from adapt import BY_EXAMPLES, BY_REQUEST
@@ -15,6 +17,7 @@ from formats.experts import read_metadata, save_expert
 from formats.eyes import DEFAULT_EYES, open_eyes
 from formats.huggingface import check_new_folder, write_hf
 from formats.tokenizer import read_template
+from harness.answers import check_rows
 from harness.chat import Chat
 from harness.flags import find_folder, flag, run_main
 from harness.report import show_mixture
@@ -87,12 +90,16 @@ def export(config, adaptive, first_pass):
 # -- images --------------------------------------------------------------------------------------------------
 
 def unquoted(path):
-    """The path of a file as terminals paste it: '~/a cat.png', "a cat.png" or a\\ cat.png."""
+    """The path of a file as terminals paste it: 'a cat.png' in quotes, a\\ cat.png, ~/cat.png, file://…"""
     path = path.strip()
+    if Path(path).exists():
+        return path
+    if path.startswith("file://"):
+        return unquote(path.removeprefix("file://"))
     if len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
         path = path[1:-1]
-    elif not Path(path).exists():
-        path = path.replace("\\ ", " ").replace("\\(", "(").replace("\\)", ")")
+    else:
+        path = re.sub(r"\\(.)", r"\1", path)
     return str(Path(path).expanduser())
 
 class SeeingChat(Chat):
@@ -151,6 +158,8 @@ def main():
     if answers_task:
         sample.check_before_work(config, task)
     adaptive = open_adaptive(config, task)
+    if task is not None:
+        check_rows(adaptive.model, adaptive.tokenizer, task)
     search = replace(sample.search_of(config), generations=config.generations, per_block=config.per_block)
     first_pass = sample.choose_first_pass(config, adaptive, task, search)
     if config.save:

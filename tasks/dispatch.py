@@ -5,7 +5,7 @@ so options come from the experts at hand and every answer is readable. "other" i
 """
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.catalog import get_task
@@ -46,7 +46,8 @@ def dispatch_problem(categories, request, gold=""):
 
 @dataclass(frozen=True)
 class DispatchProblems:
-    """Requests of all categories in equal shares; its `problems` is what Task.problems is made of."""
+    """Requests of all categories in equal shares; `problems` and `all` are what Task.problems and Task.rows
+    are made of."""
     categories: list[Category]
     data: str
 
@@ -58,8 +59,19 @@ class DispatchProblems:
                 found.append(dispatch_problem(self.categories, request, category.name))
         return random.Random(seed).sample(found, min(n, len(found)))
 
+    def all(self):
+        """The question about every row of a user's own file."""
+        asked = []
+        for category in self.categories:
+            if category.task.endswith(".jsonl"):
+                for row in get_task(category.task).rows():
+                    question = dispatch_problem(self.categories, row.prompt, category.name)
+                    asked.append(replace(question, source=row.source))
+        return asked
+
 def dispatch_task(categories, data=""):
     """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
+    problems = DispatchProblems(categories, data)
     return Task(name="dispatch", description="which expert a request needs", system="", prefill="Answer:",
                 max_new_tokens=1, group=1, score=score_options,
-                problems=DispatchProblems(categories, data).problems)
+                problems=problems.problems, rows=problems.all)

@@ -25,6 +25,10 @@ class Problem:
     image: str = ""  # the path of a file: what the question is about
     history: tuple[dict, ...] = ()  # earlier turns of a chat, {"role": user or assistant, "content": text}
     template: int = -1  # which template of its part made it, for honest errors; -1: none
+    source: str = ""  # "FILE line N", of a problem that stands in one
+
+def no_rows():
+    return []
 
 @dataclass(frozen=True)
 class Task:
@@ -39,6 +43,7 @@ class Task:
     stop: str = ""  # an answer is over at this text
     runs_programs: bool = False  # that the model wrote
     has_images: bool = False  # its problems are about images, so that the model needs eyes
+    rows: Callable = no_rows  # () -> every Problem that stands in a file: a user's row may be any text
     group: int = 4  # answers to each problem in a step of training, which are compared with each other
     instruction: str = ""  # a line behind every question that says what form the answer should have
     cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it
@@ -65,9 +70,13 @@ def random_for(task_name, splits, split, seed):
 
 @dataclass(frozen=True)
 class Rows:
-    """Problems that stand in a file, by split; `problems` is what Task.problems is made of."""
+    """Problems that stand in a file, by split; `problems` and `all` are what Task.problems and Task.rows are
+    made of."""
     task_name: str
     by_split: dict[str, list[Problem]]
+
+    def all(self):
+        return [problem for rows in self.by_split.values() for problem in rows]
 
     def problems(self, split, n, seed):
         rng = random_for(self.task_name, tuple(self.by_split), split, seed)

@@ -51,7 +51,8 @@ def read_problems(path, problem_of, row_looks_like):
         if not line.strip():
             continue
         try:
-            problems.append(problem_of(json.loads(line)))
+            problem = problem_of(json.loads(line))
+            problems.append(replace(problem, source=f"{path} line {number}"))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, SyntaxError, RecursionError,
                 MemoryError) as error:
             raise ValueError(
@@ -167,7 +168,8 @@ def own_task(path, max_new_tokens):
     if any(len(by_split[split]) < fewest for split, fewest in FEWEST.items()):
         by_split = {"val": problems}
     first = problems[0]
+    rows = Rows(path.stem, by_split)
     return Task(name=path.stem, description=f"questions like those of {path.name}", system=first.system,
                 prefill=first.prefill, max_new_tokens=max_new_tokens, score=score_own,
-                problems=Rows(path.stem, by_split).problems, splits=tuple(by_split),
+                problems=rows.problems, rows=rows.all, splits=tuple(by_split),
                 has_images=any(problem.image for problem in problems))

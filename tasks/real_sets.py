@@ -167,5 +167,6 @@ def real_task(name, folder):
     for split, problems in by_split.items():
         if not problems:
             raise ValueError(f"{paths[0]} has too few rows: none is left for the split {split!r} of {name}")
-    return Task(name=name, description=name, problems=Rows(name, by_split).problems, splits=tuple(by_split),
+    rows = Rows(name, by_split)
+    return Task(name=name, description=name, problems=rows.problems, rows=rows.all, splits=tuple(by_split),
                 **vars(real.answered))
