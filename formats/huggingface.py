@@ -9,16 +9,17 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
 
 from formats import tokenizer as tokenizers_of
 from formats.checkpoint import (Checkpoint, checked, halves_to_pairs, heads_of, meta_names,
                                 pairs_to_halves)
 from formats.experts import write_safetensors
 from formats.eyes import WITH_EYES, eyes_args, our_name
+from formats.folder import check_tokenizers, open_weights
 from model import ModelArgs
 
 HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
@@ -148,26 +149,20 @@ def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
     args = checked(folder, hf_args(folder / "config.json"))
     eyes = hf_eyes(folder / "config.json", args.dim)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    if not (folder / files[0]).exists() and list(folder.glob("pytorch_model*.bin")):
-        raise ValueError(f"{folder} has its weights in pytorch_model.bin, a pickle, which may hold programs; "
-                         "save them as safetensors")
+    check_tokenizers(folder, {byte: c for c, byte in tokenizers_of.byte_of_character().items()})
     names = meta_names("hf", args.n_layers)
     tensors = {}
-    for file in files:
-        try:
-            shard = safe_open(folder / file, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(f"{folder / file} is not a whole safetensors file: {error}") from error
-        for key in shard.keys():
-            if key.endswith("rotary_emb.inv_freq") or (key == "lm_head.weight" and args.tied_embeddings):
-                continue  # a stored rotary table, or the tied embedding a second time
-            name = name_of(key, names)
-            tensors[name] = SafetensorsTensor(shard, key, heads_of(name, args))
+    for key, file in open_weights(folder).items():
+        if key.endswith("rotary_emb.inv_freq"):
+            continue  # a stored rotary table, computed here instead
+        name = name_of(key, names)
+        tensors[name] = SafetensorsTensor(file, key, heads_of(name, args))
+    if args.tied_embeddings and "output.weight" in tensors:
+        head, table = tensors["output.weight"](), tensors["tok_embeddings.weight"]()
+        if torch.equal(head, table):
+            del tensors["output.weight"]  # the tied embedding a second time
+        else:
+            args = replace(args, tied_embeddings=False)
     return Checkpoint(args, tensors, tokenizers_of.from_hf(folder), eyes)
 
 # -- export --------------------------------------------------------------------------------------------------
@@ -216,6 +211,16 @@ def tokenizer_files(folder):
         return []
     return sorted({file for name in names for file in folder.glob(name)})
 
+def replace_template(folder, template):
+    """This is the chat template of the folder from now on, and the only one."""
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "chat_template.json").unlink(missing_ok=True)
+    file = folder / "tokenizer_config.json"
+    if file.exists():
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("chat_template", None)
+        file.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
 def check_new_folder(folder):
     """Make sure, before the work begins, that a new folder can be written. Raises ValueError if it is there
     already, OSError if it cannot be made."""
@@ -246,7 +251,7 @@ def write_hf(model, folder, template=""):
         for file in files:
             shutil.copy(file, beside)
         if template:
-            (beside / "chat_template.jinja").write_text(template, encoding="utf-8")
+            replace_template(beside, template)
         beside.rename(folder)
     if files:
         return f"wrote {folder} with its tokenizer"

@@ -13,6 +13,7 @@ import torch
 from formats.checkpoint import LARGEST, understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
 from formats.eyes import frame_of, give_sight
+from formats.folder import check_one_model
 from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
@@ -23,6 +24,8 @@ from vision import Eyes
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""
     refuse_pointers(path)
+    if path.is_dir():
+        check_one_model(path)
     if path.suffix.lower() == ".gguf" and path.is_file():
         read = read_gguf
     elif (path / "params.json").exists() and any(path.glob("consolidated.*.pth")):
