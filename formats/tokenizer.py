@@ -466,7 +466,7 @@ def cut_of(file, added):
     first, last = steps[0] if steps else {}, steps[-1] if steps else {}
     cuts_words = last.get("use_regex", True)
     ignore_merges = file["model"].get("ignore_merges") or False
-    if last.get("add_prefix_space") or not isinstance(cuts_words, bool) or not isinstance(ignore_merges, bool):
+    if last.get("add_prefix_space") or type(cuts_words) is not bool or type(ignore_merges) is not bool:
         return None
     pattern = None
     if kinds == ["ByteLevel"] and cuts_words:
@@ -495,6 +495,8 @@ def from_gguf(fields):
     if kind != "gpt2" or pre not in GGUF_CUTS:
         raise ValueError(f"the GGUF tokenizer {kind!r} with words cut as {pre!r} is not supported (gpt2 with "
                          f"{', '.join(GGUF_CUTS)} is)")
+    if fields.get("tokenizer.ggml.add_space_prefix"):
+        raise ValueError("a GGUF tokenizer with add_space_prefix is not supported")
     texts = fields["tokenizer.ggml.tokens"]
     types = fields.get("tokenizer.ggml.token_type", [NORMAL] * len(texts))
     tokens = {text: i for i, text in enumerate(texts)}
