@@ -20,7 +20,8 @@ def agreed(folder, what, found):
     files = list(found)
     for file in files[1:]:
         if found[file] != found[files[0]]:
-            raise ValueError(f"{folder}: {files[0]} and {file} differ in {what}; delete or mend the wrong one")
+            raise ValueError(f"{folder}: {files[0]} and {file} differ in {what}; mend or delete the wrong "
+                             "one")
     return found[files[0]] if files else None
 
 def check_one_model(folder):
@@ -29,8 +30,8 @@ def check_one_model(folder):
     theirs = [file for file in (WHOLE, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
               if (folder / file).exists()]
     if meta and theirs and (folder / "params.json").exists() and (folder / "config.json").exists():
-        raise ValueError(f"{folder} has two models, Meta's ({meta[0].name}) and Hugging Face's ({theirs[0]}); "
-                         "move one of them to another folder")
+        raise ValueError(f"{folder} has two models, Meta's ({meta[0].name}) and Hugging Face's "
+                         f"({theirs[0]}); move one of them to another folder")
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder} has an adapter (adapter_config.json) beside the model; merge it into the "
                          "weights, or move it away")
@@ -38,7 +39,7 @@ def check_one_model(folder):
 # -- weights -------------------------------------------------------------------------------------------------
 
 def weight_files(folder):
-    """({file: the tensors that the index says it has}) of a folder; None instead of names for a whole file.
+    """{file: the tensors that the index says it has} of a folder, with None instead of them for a whole file.
 
     Raises ValueError or FileNotFoundError for two sets of weights, none, or one that is not whole.
     """
@@ -64,8 +65,8 @@ def weight_files(folder):
     return shards
 
 def index_of(folder):
-    """{file: {tensor, …}} as the index says; {} if there is none. Raises ValueError for a name that is none of
-    a file in this folder."""
+    """{file: {tensor, …}} as the index says; {} if there is none. Raises ValueError for a name that is none
+    of a file in this folder."""
     index = folder / INDEX
     if not index.exists():
         return {}
@@ -94,14 +95,21 @@ def open_weights(folder):
             file_of[name] = file
         missing = sorted((expected or set()) - names)
         if missing:
-            raise ValueError(f"{folder}: {INDEX} says that {file} has the tensor {missing[0]}, and it has not")
+            raise ValueError(f"{folder}: {INDEX} says that {file} has the tensor {missing[0]}, and it has "
+                             "not")
     return found
 
 # -- tokenizers ----------------------------------------------------------------------------------------------
 
-def check_tokenizers(folder, printable):
+def byte_of_character():
+    """GPT-2's printable alphabet: JSON and GGUF write each byte as one visible character ('Ġ' is a space)."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [b for b in range(256) if b not in visible]
+    return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+def check_tokenizers(folder):
     """Raises ValueError if another table of tokens lies beside tokenizer.json and gives one of its tokens
-    another id. `printable` is {byte: character} of the alphabet in which JSON writes bytes."""
+    another id."""
     if not (folder / "tokenizer.json").exists():
         return
     ids = vocabulary_of(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
@@ -109,7 +117,7 @@ def check_tokenizers(folder, printable):
     if (folder / "vocab.json").exists():
         others["vocab.json"] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     if (folder / "tokenizer.model").exists():
-        others["tokenizer.model"] = tokens_of((folder / "tokenizer.model").read_bytes(), printable)
+        others["tokenizer.model"] = tokens_of((folder / "tokenizer.model").read_bytes())
     for file, tokens in others.items():
         for text, i in tokens.items():
             if ids.get(text, i) != i:
@@ -123,10 +131,11 @@ def vocabulary_of(file):
         return {text: i for i, (text, _) in enumerate(vocabulary)}
     return vocabulary
 
-def tokens_of(model, printable):
+def tokens_of(model):
     """{text: id} of the bytes of a tokenizer.model: Meta's rank file, "aGk= 7" a line, or SentencePiece's."""
     if model[:1] == b"\n":  # the first field of a protobuf message
         return {piece: i for i, piece in enumerate(sentence_pieces(model))}
+    printable = {byte: character for character, byte in byte_of_character().items()}
     ranks = {}
     for line in model.splitlines():
         try:

@@ -45,7 +45,7 @@ NEUTRAL = {
     "leading_dense_block_count": (0,), "nextn_predict_layers": (0,), "n_deepstack_layers": (0,)}
 
 def check_keys(path, fields, architecture):
-    """Raises ValueError for the first key, by the alphabet, of which we do not know that it may be left out."""
+    """Raises ValueError for the first key, by the alphabet, that may change what is computed."""
     for key in sorted(fields):
         namespace, _, name = key.partition(".")
         if namespace != architecture or name in USED | HARMLESS:

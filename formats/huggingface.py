@@ -200,7 +200,7 @@ def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
     args = checked(folder, hf_args(folder / "config.json"))
     eyes = hf_eyes(folder / "config.json", args.dim)
-    check_tokenizers(folder, {byte: c for c, byte in tokenizers_of.byte_of_character().items()})
+    check_tokenizers(folder)
     names = meta_names("hf", args.n_layers)
     tensors = {}
     for key, file in open_weights(folder).items():

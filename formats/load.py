@@ -1,7 +1,9 @@
 """A model from disk, whatever its format, built without memory (meta device) and filled tensor by tensor.
 
-Weights are mapped from disk and go to their device one at a time. Loading is strict: a key, tensor,
-architecture or quantization that is not understood is an error that names it.
+Weights are mapped from disk and go to their device one at a time. Loading is strict: a tensor, an
+architecture, a quantization, or a key that changes the computation and is not understood is an error that
+names it, and so are two files of a folder that contradict each other (folder.py). Keys that only describe
+pass: of a GGUF file those outside its architecture, of a config.json those that no supported family reads.
 
     model, tokenizer = load("smollm2-135m", device="cpu", dtype=torch.float32)
 """

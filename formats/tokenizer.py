@@ -20,7 +20,7 @@ import regex
 import tiktoken
 
 from formats.chat import IMAGE, LLAMA3_TEMPLATE, chat_format, either
-from formats.folder import agreed, vocabulary_of
+from formats.folder import agreed, byte_of_character, vocabulary_of
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # GPT-2's pattern after a split into single digits: without `\s+(?=\p{N})` indented code differs
@@ -262,12 +262,6 @@ class Tokenizer:
 
 # -- three ways to write the same table ----------------------------------------------------------------------
 
-def byte_of_character():
-    """GPT-2's printable alphabet: JSON and GGUF write each byte as one visible character ('Ġ' is a space)."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in visible]
-    return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(hidden)}
-
 def from_meta(path):
     """Meta's `tokenizer.model`: a line a token, base64 of its bytes and its rank; special tokens follow."""
     # Parsed here: tiktoken's own reader caches by path and never looks at the file again.
@@ -297,7 +291,7 @@ class Cut:
 
 def from_table(tokens, merges, specials, added, cut):
     """BytePairs of token strings {text: id} in the printable alphabet; None if the merges are not in the
-    order of the ids, as tiktoken's are."""
+    order of the ids, as tiktoken's are, or if a word that no merge makes counts where it stands alone."""
     table = byte_of_character()
     merged = [tokens[a + b] for a, b in merges]
     if merged != sorted(merged):
@@ -308,9 +302,10 @@ def from_table(tokens, merges, specials, added, cut):
     for text, i in tokens.items():
         if text in specials or text in added:
             continue
-        is_word = i in made or (cut.ignore_merges and not cut.divides(text)) or len(text) == 1
-        if is_word and table.keys() >= set(text):
+        if (i in made or len(text) == 1) and table.keys() >= set(text):
             ranks[bytes(table[c] for c in text)] = i
+        elif cut.ignore_merges and not cut.divides(text):
+            return None
         else:
             unmade[text] = i
     return BytePairs(ranks, specials, added, cut, unmade)
@@ -507,7 +502,8 @@ def from_gguf(fields):
     merges = [merge.split(" ") for merge in fields["tokenizer.ggml.merges"]]
     vocabulary = from_table(tokens, merges, specials, added, GGUF_CUTS[pre])
     if vocabulary is None:
-        raise ValueError("the GGUF merges are not in the order of the ids, and tiktoken cannot express them")
+        raise ValueError("the GGUF merges are not in the order of the ids, or do not make all words, and "
+                         "tiktoken cannot express them")
     ids = {name: fields.get(f"tokenizer.ggml.{name}_token_id") for name in (*GGUF_NAMES, "eot", "eom")}
     eos_ids = {ids[name] for name in ("eos", "eot", "eom") if ids[name] is not None}
     names = {f"{ours}_token": texts[ids[name]] for name, ours in GGUF_NAMES.items() if ids[name] is not None}
