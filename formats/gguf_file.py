@@ -93,6 +93,7 @@ def read_gguf(path):
         raise ValueError(f"{path}: the architecture {architecture!r} is not supported "
                          f"({', '.join(ARCHITECTURES)} are)")
     check_keys(path, fields, architecture)
+    check_layout(path, reader, is_aligned_otherwise="general.alignment" in fields)
     found = {tensor.name: tensor for tensor in reader.tensors}
     factors = found.pop("rope_freqs.weight", None)
     args = checked(path, gguf_args(fields, architecture, tied_embeddings="output.weight" not in found))
@@ -109,6 +110,17 @@ def read_gguf(path):
         name = names.get(theirs, theirs)
         tensors[name] = GGUFTensor(tensor, 0 if architecture == "llama" else heads_of(name, args))
     return Checkpoint(args, tensors, tokenizers_of.from_gguf(fields))
+
+def check_layout(path, reader, is_aligned_otherwise):
+    """Raises ValueError if the tensors do not stand one behind the other, as llama.cpp demands: a header that
+    is wrong about them would read one for another, or all of them some bytes off."""
+    expected = reader.data_offset
+    for tensor in reader.tensors:
+        if tensor.data_offset != expected:
+            raise ValueError(f"{path} is damaged: {tensor.name} is not where the tensor before it ends")
+        expected += -(-int(tensor.n_bytes) // int(reader.alignment)) * int(reader.alignment)
+    if is_aligned_otherwise and len(reader.data) > expected:
+        raise ValueError(f"{path} is damaged: its tensors end before the file does")
 
 def gguf_args(fields, architecture, tied_embeddings):
     """ModelArgs from a file's fields."""

@@ -46,8 +46,8 @@ DEFAULTS = {
     "SmolLM3ForCausalLM": LLAMA | {"model_type": "smollm3", "vocab_size": 128256, "hidden_size": 2048,
                                    "num_hidden_layers": 36, "num_attention_heads": 16,
                                    "num_key_value_heads": 4, "max_position_embeddings": 32768,
-                                   "use_sliding_window": False, "rope_theta": 2e6, "tie_word_embeddings": True,
-                                   "no_rope_layer_interval": 4}}
+                                   "use_sliding_window": False, "rope_theta": 2e6,
+                                   "tie_word_embeddings": True, "no_rope_layer_interval": 4}}
 ARCHITECTURES = tuple(DEFAULTS)
 # Keys that change what is computed, of these and of related models. One is refused by name unless its value
 # is nothing (false, null, 0, empty) or changes nothing; all other keys pass, whatever their name.
@@ -75,8 +75,8 @@ def refuse_changes(file, config):
         raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
 
 def window_of(file, config, architecture):
-    """How far back a token sees where attention is a sliding window; None where it sees all. Raises ValueError
-    for layers of a window where there is none."""
+    """How far back a token sees where attention is a sliding window; None where it sees all. Raises
+    ValueError for layers of a window where there is none."""
     kinds = config.get("layer_types") or []
     if not config.get("use_sliding_window", True):
         if "sliding_attention" in kinds:

@@ -210,8 +210,11 @@ def test_metas_folder_with_the_tokenizer_of_another_model_is_refused(tmp_path):
         load(folder, "cpu")
 
 def test_a_tensor_of_any_of_metas_shards_is_looked_at(tmp_path):
-    halves = [{key: w if w.dim() == 1 else w.chunk(2, 1 if key.split(".")[-2] in ("wo", "w2") else 0)[i].clone()
-               for key, w in random_state().items()} for i in range(2)]
+    halves = [{}, {}]
+    for key, w in random_state().items():
+        cut_by_input = key.split(".")[-2] in ("wo", "w2")
+        for i in range(2):
+            halves[i][key] = w if w.dim() == 1 else w.chunk(2, dim=int(cut_by_input))[i].clone()
     halves[1]["extra.weight"] = torch.ones(2)
     with pytest.raises(ValueError, match="extra.weight is unknown"):
         load(write_meta(tmp_path / "m", halves), "cpu")
@@ -319,7 +322,8 @@ def test_a_configuration_that_says_two_things_is_named(tmp_path, architecture, c
 # the fields that transformers 5.24 documents for these families
 DOCUMENTED = """vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads
     num_key_value_heads head_dim hidden_act max_position_embeddings initializer_range rms_norm_eps use_cache
-    pad_token_id bos_token_id eos_token_id pretraining_tp tie_word_embeddings rope_parameters rope_theta rope_scaling attention_bias
+    pad_token_id bos_token_id eos_token_id pretraining_tp tie_word_embeddings rope_parameters rope_theta
+    rope_scaling attention_bias
     attention_dropout mlp_bias sliding_window use_sliding_window max_window_layers layer_types no_rope_layers
     no_rope_layer_interval model_type architectures quantization_config""".split()
 WITHOUT_EFFECT = {"initializer_range", "use_cache", "pad_token_id", "bos_token_id", "pretraining_tp",
@@ -379,7 +383,8 @@ def test_a_gguf_key_that_changes_the_model_is_named(tmp_path, method, key, value
 
 @pytest.mark.parametrize("method, key, value", [
     ("add_uint32", "llama.rope.dimension_count", 8), ("add_uint32", "llama.attention.value_length", 8),
-    ("add_string", "llama.tensor_data_layout", "Meta AI original pth"), ("add_uint32", "llama.expert_count", 0),
+    ("add_string", "llama.tensor_data_layout", "Meta AI original pth"),
+    ("add_uint32", "llama.expert_count", 0),
     ("add_string", "general.license", "apache-2.0"), ("add_string", "quantize.imatrix.file", "x.dat"),
     ("add_uint32", "general.quantization_version", 2), ("add_bool", "tokenizer.ggml.add_bos_token", True),
     ("add_string", "tokenizer.chat_template.tool_use", "other"), ("add_string", "mystery.key", "x")])
@@ -395,7 +400,7 @@ def test_a_big_endian_gguf_says_so(tmp_path, monkeypatch, kind):
     with pytest.raises(ValueError, match="model.gguf is big-endian; convert it"):
         load(write_gguf(tmp_path / "m", args=args, kind=kind), "cpu")
 
-CUTS = {"llama-bpe": ["123", "45", " I", "'M", " a", "\n\n"], "qwen2": ["1", "2", "3", "4", "5", " I", "'M", " a"],
+CUTS = {"llama-bpe": ["123", "45", " I", "'M", " a", "\n\n"], "qwen2": ["1", "5", " I", "'M", " a", "\n\n"],
         "smollm": ["1", "2", " I", "'", "M"], "gpt-2": ["12345", " I", "'", "M", " a"]}
 
 @pytest.mark.parametrize("alias, known", [("llama3", "llama-bpe"), ("llama-v3", "llama-bpe"),

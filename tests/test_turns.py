@@ -11,14 +11,15 @@ from formats.chat import compiled
 from formats.tokenizer import BytePairs, HFVocabulary, from_gguf, from_hf
 
 DEEPSEEK = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<｜User｜>' + m.content }}{% elif "
-    "m.role == 'system' %}{{ m.content }}{% elif m.role == 'tool' %}{{ '<｜tool▁outputs▁begin｜>' + m.content "
-    "}}{% else %}{{ '<｜Assistant｜>' + m.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}")
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<｜User｜>' + m.content }}"
+    "{% elif m.role == 'system' %}{{ m.content }}"
+    "{% elif m.role == 'tool' %}{{ '<｜tool▁outputs▁begin｜>' + m.content }}"
+    "{% else %}{{ '<｜Assistant｜>' + m.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}")
 GEMMA = (
     "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-    "{% for m in messages %}{% set role = 'model' if m.role == 'assistant' else m.role %}{{ '<start_of_turn>' + "
-    "role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}"
+    "{% for m in messages %}{% set role = 'model' if m.role == 'assistant' else m.role %}"
+    "{{ '<start_of_turn>' + role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}"
     "{{ '<start_of_turn>model\\n' }}{% endif %}")
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}"
@@ -26,11 +27,11 @@ MISTRAL = (
 PHI4 = (
     "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}")
-QWEN3 = CHATML.replace("<|im_start|>assistant\n{% endif %}",
-                       "<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
-                       "{% endif %}")
+QWEN3 = CHATML.replace("<|im_start|>assistant\n{% endif %}", (
+    "<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"))
 FAMILIES = {  # template, the marks that it writes around turns, others that were added, the end of an answer
-    "DeepSeek": (DEEPSEEK, ["<｜User｜>", "<｜Assistant｜>", "<｜tool▁outputs▁begin｜>", "<｜end▁of▁sentence｜>"],
+    "DeepSeek": (DEEPSEEK,
+                 ["<｜User｜>", "<｜Assistant｜>", "<｜tool▁outputs▁begin｜>", "<｜end▁of▁sentence｜>"],
                  ["<think>", "</think>"], "<｜end▁of▁sentence｜>"),
     "Gemma": (GEMMA, ["<start_of_turn>", "<end_of_turn>"], ["\n\n", "<table>"], "<end_of_turn>"),
     "Mistral": (MISTRAL, ["[INST]", "[/INST]", "</s>"], ["[IMG]"], "</s>"),
@@ -209,7 +210,8 @@ def test_a_template_that_takes_the_system_turn_keeps_it(tmp_path):
     assert read.startswith("<|im_start|>system\n<|im_end|>\n<|im_start|>user\nBe brief.")
 
 @pytest.mark.parametrize("template", [
-    "[user]{{ messages[-1].content }}", "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"])
+    "[user]{{ messages[-1].content }}",
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"])
 def test_any_other_turn_that_a_template_leaves_out_is_an_error(tmp_path, template):
     turns = [*SYSTEM, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "So?"}]
     with pytest.raises(ValueError, match="leaves out what the (user|assistant) says"):
@@ -223,7 +225,7 @@ def test_any_other_turn_that_a_template_leaves_out_is_an_error(tmp_path, templat
     ("{{ {'b': 1, 'a': 2} | tojson(separators=(',', ':')) }}", '{"b":1,"a":2}'),
     ("{% for i in [1, 2, 3] %}{% if i == 2 %}{% continue %}{% endif %}{{ i }}{% endfor %}", "13"),
     ("{% generation %}{{ m.role }}{% endgeneration %}", "user"),
-    ("{% if tools is not none %}tools{% elif documents is not none %}documents{% else %}none{% endif %}", "none"),
+    ("{% if tools is not none %}a{% elif documents is not none %}b{% else %}none{% endif %}", "none"),
     ("{% set n = namespace(x=1) %}{% set n.x = n.x + 1 %}{{ n.x }}{{ dict(a=3).a }}", "23"),
     ("    {% if true %}\n  x\n    {% endif %}", "  x\n")])
 def test_a_template_is_compiled_as_hugging_faces_library_does(template, expected):
