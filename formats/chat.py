@@ -137,6 +137,7 @@ class ChatFormat:
         for roles in PROBES:
             turns = self.probed(roles, add_generation_prompt=False)
             opening = self.probed(roles).removeprefix(turns).lstrip()
+            turns = TYPED.sub(chr(OPENED), turns)  # a probe may be a token, too
             found |= set(marks.findall(turns)) | set(marks.findall(opening)[:1])
         return {text for text in found if not text.isspace()}
 

@@ -23,6 +23,9 @@ def meta_args(file):
     if scaled and "rope_scaling_factor" not in params:
         raise ValueError(f'{file}: use_scaled_rope does not say by how much; add '
                          f'"rope_scaling_factor": 8 for Llama 3.1 or 32 for Llama 3.2')
+    for key, value in params.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{file}: {key} = {value} is no number")
     dim, n_heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
     rope_scaling = (params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None
     hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))  # Meta's FeedForward

@@ -63,10 +63,12 @@ class BytePairs:
         self.added = dict(added)
         self.unmade = unmade or {}
         known = specials | self.added | self.unmade
+        if not ranks:
+            raise ValueError("the tokenizer has no words")
         check_ids([*ranks.values(), *known.values()])
         self.bpe = tiktoken.Encoding("t2", pat_str=cut.pattern, mergeable_ranks=ranks, special_tokens=known)
         self.compose = cut.compose
-        self.vocab_size = max(*ranks.values(), *self.unmade.values(), 0) + 1
+        self.vocab_size = max(*ranks.values(), *self.unmade.values()) + 1
         self.known = {*ranks.values(), *known.values()}
         self.at_added = either(self.added)
         # tiktoken panics in Rust on a byte that is no token (SmolLM2 lacks 21), so such text is refused first
@@ -127,6 +129,10 @@ class HFVocabulary:
         self.specials = dict(specials)
         self.added = dict(added)  # which this package finds itself
         self.unmade = {}
+        for text, i in (specials | added).items():
+            if self.hf.token_to_id(text) != i:
+                raise ValueError(f"{path}: the tokenizers package numbers the added token {text!r} "
+                                 f"{self.hf.token_to_id(text)} and not {i}; save the tokenizer again")
         # what text must never become, whatever is left out later; an unknown character may be unknown
         self.forbidden = {i for text, i in self.specials.items() if text != "<unk>"}
         self.vocab_size = self.hf.get_vocab_size(with_added_tokens=False)
@@ -293,6 +299,9 @@ def from_table(tokens, merges, specials, added, cut):
     """BytePairs of token strings {text: id} in the printable alphabet; None if the merges are not in the
     order of the ids, as tiktoken's are, or if a word that no merge makes counts where it stands alone."""
     table = byte_of_character()
+    for merge in merges:
+        if len(merge) != 2:
+            raise ValueError(f"the tokenizer's merge {merge!r} is not one of two words")
     merged = [tokens[a + b] for a, b in merges]
     if merged != sorted(merged):
         return None
@@ -334,7 +343,10 @@ def from_hf(folder):
     vocabulary = None
     cut = cut_of(file, tokens.values())
     if cut is not None:
-        merges = [m.split(" ") if isinstance(m, str) else m for m in file["model"]["merges"]]
+        merges = file["model"]["merges"]
+        if not isinstance(merges, list):
+            raise ValueError(f"{path}: its merges are {merges!r} and no list")
+        merges = [m.split(" ") if isinstance(m, str) else m for m in merges]
         vocabulary = from_table(file["model"]["vocab"], merges, specials, added, cut)
     if vocabulary is None:
         vocabulary = HFVocabulary(path, specials, added)
@@ -422,10 +434,14 @@ def eos_ids_of(folder, config, known):
     ids = []
     for file in ("config.json", "generation_config.json"):
         named = json_of(folder / file).get("eos_token_id")
-        ids += named if isinstance(named, list) else [named]
+        named = named if isinstance(named, list) else [named]
+        wrong = [i for i in named if type(i) not in (int, type(None))]
+        if wrong:
+            raise ValueError(f"{folder / file}: eos_token_id = {wrong[0]!r} is no id of a token")
+        ids += named
     for names in (config, json_of(folder / LEGACY)):
         ids.append(known.get(names_in(names).get("eos_token")))
-    return {i for i in ids if type(i) is int}
+    return {i for i in ids if i is not None}
 
 # the fields of a BPE model that tiktoken does not express, and the values with which they do nothing
 NEUTRAL = {"dropout": (None, 0), "continuing_subword_prefix": (None, ""), "end_of_word_suffix": (None, ""),
@@ -481,6 +497,7 @@ GGUF_CUTS = (dict.fromkeys(["smollm", "starcoder", "refact"], Cut(DIGITS_PATTERN
              | {"gpt-2": Cut(GPT2_PATTERN)})
 GGUF_NAMES = {"bos": "bos", "eos": "eos", "unknown": "unk", "seperator": "sep", "padding": "pad",
               "mask": "mask"}  # as GGUF spells them: as templates do
+NO_TOKEN = (-1, 2 ** 32 - 1)  # llama.cpp's id of a token that there is not
 NORMAL, USER_DEFINED = 1, 4  # token types; those of others are special: unknown, control, unused, byte
 
 def from_gguf(fields):
@@ -505,6 +522,11 @@ def from_gguf(fields):
         raise ValueError("the GGUF merges are not in the order of the ids, or do not make all words, and "
                          "tiktoken cannot express them")
     ids = {name: fields.get(f"tokenizer.ggml.{name}_token_id") for name in (*GGUF_NAMES, "eot", "eom")}
+    for name, i in ids.items():
+        if i in NO_TOKEN:
+            ids[name] = None
+        elif i is not None and (type(i) is not int or not 0 <= i < len(texts)):
+            raise ValueError(f"tokenizer.ggml.{name}_token_id = {i!r} is no id of the {len(texts)} tokens")
     eos_ids = {ids[name] for name in ("eos", "eot", "eom") if ids[name] is not None}
     names = {f"{ours}_token": texts[ids[name]] for name, ours in GGUF_NAMES.items() if ids[name] is not None}
     return Tokenizer(vocabulary, fields.get("tokenizer.chat_template", ""), names, eos_ids)

@@ -88,6 +88,10 @@ def test_what_a_template_writes_around_turns_cannot_be_typed_and_ends_answers(tm
         for other in others:
             assert ours.encode(f"a{other}b") == [97, ids[other], 98]
 
+def test_a_token_in_the_probes_is_no_mark(tmp_path):
+    ours = hf(tmp_path, CHATML, ["<|im_start|>", "<|im_end|>", "12", "0123456789"])
+    assert ours.encode("a12") == [97, 258] and ours.special_ids == {256, 257}
+
 def test_a_gguf_without_an_eos_id_stops_where_its_template_ends_a_turn():
     ours = gguf("{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|over|>' }}{% endfor %}",
                 ["<|user|>", "<|assistant|>", "<|over|>"], 4)
