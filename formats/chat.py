@@ -34,11 +34,12 @@ IMAGE_IN_TEMPLATES = "<image>"
 PROBE = "0123456789"  # a message that no template writes of itself
 OPENED, CLOSED = 0xF1000, 0xF8000  # those from here on stand before and behind each message,
 STAND_IN = 0x100000  # and these for special tokens
-TYPED = re.compile(f"[{chr(OPENED)}-{chr(CLOSED - 1)}].*?[{chr(CLOSED)}-{chr(STAND_IN - 1)}]", re.DOTALL)
 AROUND = re.compile(f"[{chr(OPENED)}-{chr(STAND_IN - 1)}]")
+TYPED = re.compile(f"[{chr(OPENED)}-{chr(CLOSED - 1)}][^{chr(OPENED)}-{chr(STAND_IN - 1)}]*"
+                   f"[{chr(CLOSED)}-{chr(STAND_IN - 1)}]")
 # turns that show what a template writes around them
 PROBES = (["user", "assistant", "user"], ["system", "user"], ["developer", "user"],
-          ["user", "assistant", "tool", "user"])
+          ["user", "assistant", "tool"], ["user", "assistant", "tool", "assistant", "user"])
 # what a template's own mistakes raise
 MISTAKES = (jinja2.TemplateError, TypeError, AttributeError, LookupError, ArithmeticError)
 TODAY = datetime(2024, 7, 26)  # the date that Llama 3.2's template falls back to
@@ -177,8 +178,10 @@ class ChatFormat:
 
     def typed_is_text(self, match):
         """What a template made of a message, with stand-ins for the special tokens that came about by that,
-        as by `lower`."""
-        return self.with_stand_ins(match[0])
+        as by `lower`; of one message, or the template has cut two and stands between them itself."""
+        text = match[0]
+        is_one_message = ord(text[0]) - OPENED == ord(text[-1]) - CLOSED
+        return self.with_stand_ins(text) if is_one_message else text
 
     def content_of(self, i, message):
         """The i-th message's content as the template wants it, its image first, special tokens held out."""

@@ -113,6 +113,7 @@ def check_tokenizers(folder):
     if not (folder / "tokenizer.json").exists():
         return
     ids = vocabulary_of(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    check_merges(folder)
     others = {}
     if (folder / "vocab.json").exists():
         others["vocab.json"] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
@@ -123,6 +124,16 @@ def check_tokenizers(folder):
             if ids.get(text, i) != i:
                 raise ValueError(f"{folder}: the token {text!r} is {ids[text]} in tokenizer.json and {i} in "
                                  f"{file}; delete the file that is not this model's")
+
+def check_merges(folder):
+    """Raises ValueError for a merges.txt of other merges than tokenizer.json's."""
+    merges = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"].get("merges")
+    if merges is None or not (folder / "merges.txt").exists():
+        return
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    lines = [line for line in lines if line and not line.startswith("#version")]
+    agreed(folder, "merges", {"tokenizer.json": [m if isinstance(m, str) else " ".join(m) for m in merges],
+                              "merges.txt": lines})
 
 def vocabulary_of(file):
     """{text: id} of a tokenizer.json's words."""

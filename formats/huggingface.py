@@ -207,6 +207,8 @@ def read_hf(folder):
         if key.endswith("rotary_emb.inv_freq"):
             continue  # a stored rotary table, computed here instead
         name = name_of(key, names)
+        if name in tensors:
+            raise ValueError(f"{folder}: {tensors[name].key} and {key} are two names of one tensor")
         tensors[name] = SafetensorsTensor(file, key, heads_of(name, args))
     if args.tied_embeddings and "output.weight" in tensors:
         head, table = tensors["output.weight"](), tensors["tok_embeddings.weight"]()

@@ -68,7 +68,7 @@ class BytePairs:
         check_ids([*ranks.values(), *known.values()])
         self.bpe = tiktoken.Encoding("t2", pat_str=cut.pattern, mergeable_ranks=ranks, special_tokens=known)
         self.compose = cut.compose
-        self.vocab_size = max(*ranks.values(), *self.unmade.values()) + 1
+        self.vocab_size = max([*ranks.values(), *self.unmade.values()]) + 1
         self.known = {*ranks.values(), *known.values()}
         self.at_added = either(self.added)
         # tiktoken panics in Rust on a byte that is no token (SmolLM2 lacks 21), so such text is refused first
@@ -122,7 +122,9 @@ class HFVocabulary:
                              "pip install tokenizers") from None
         try:
             self.hf = HFTokenizer.from_file(str(path))
-        except Exception as error:  # the package raises nothing more precise
+        except BaseException as error:  # the package raises nothing more precise, or panics in Rust
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise ValueError(f"{path} is no tokenizer: {error}") from error
         self.hf.no_truncation()  # settings that a training run may have saved in the file
         self.hf.no_padding()
@@ -337,6 +339,10 @@ def from_hf(folder):
     if config.get("split_special_tokens"):
         raise ValueError(f"{folder}: tokenizer_config.json says split_special_tokens, by which a chat has no "
                          "turns; take it out")
+    byte_level = {"tokenizer.json": step.get("add_prefix_space") for step in steps_of(file)
+                  if step.get("type") == "ByteLevel"}
+    if byte_level and "add_prefix_space" in config:
+        agreed(folder, "add_prefix_space", byte_level | {"tokenizer_config.json": config["add_prefix_space"]})
     tokens = added_tokens_of(folder, file, config)
     specials = {text: token["id"] for text, token in tokens.items() if token["special"]}
     added = {text: token["id"] for text, token in tokens.items() if not token["special"]}
@@ -419,11 +425,13 @@ def template_of(folder, config):
     Raises ValueError for two that differ."""
     found = {"tokenizer_config.json": config.get("chat_template"),
              "chat_template.json": json_of(folder / "chat_template.json").get("chat_template")}
-    if (folder / "chat_template.jinja").exists():
-        found["chat_template.jinja"] = read_template(folder / "chat_template.jinja")
+    for name in ("chat_template.jinja", "additional_chat_templates/default.jinja"):
+        if (folder / name).exists():
+            found[name] = read_template(folder / name)
     for name, template in found.items():
         if isinstance(template, list):  # several, by name
-            found[name] = {each["name"]: each["template"] for each in template}.get("default")
+            defaults = [each["template"] for each in template if each["name"] == "default"]
+            found[name] = agreed(folder, f"the default template of {name}", dict(enumerate(defaults, 1)))
     found = {name: template.replace("\r\n", "\n") for name, template in found.items() if template}
     # Jinja drops a last empty line itself
     agreed(folder, "the chat template", {name: template.rstrip("\n") for name, template in found.items()})
@@ -462,10 +470,14 @@ def normalizer_of(file):
         return "several"
     return steps[0].get("type") if steps else None
 
+def steps_of(file):
+    """The pre-tokenizers of a tokenizer.json, one after the other."""
+    steps = file["pre_tokenizer"] or {}
+    return steps.get("pretokenizers", [steps])
+
 def cut_of(file, added):
     """The Cut of a tokenizer.json that is a byte-level BPE which tiktoken can express, else None."""
-    steps = file["pre_tokenizer"] or {}
-    steps = steps.get("pretokenizers", [steps])
+    steps = steps_of(file)
     kinds = [step.get("type") for step in steps]
     normalizer = normalizer_of(file)
     decoder = (file.get("decoder") or {"type": "ByteLevel"}).get("type")

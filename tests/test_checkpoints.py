@@ -160,14 +160,22 @@ def test_a_head_in_the_file_beats_a_configuration_that_ties_it(tmp_path, dtype):
 
 def test_two_chat_templates_that_differ_are_named(tmp_path):
     folder = write_tokenizer(tmp_path / "model")
-    for name, write in (("chat_template.jinja", str), ("chat_template.json",
-                                                       lambda text: json.dumps({"chat_template": text}))):
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("another")
+    for name, write in (("chat_template.jinja", str), ("additional_chat_templates/default.jinja", str),
+                        ("chat_template.json", lambda text: json.dumps({"chat_template": text}))):
         (folder / name).write_text(write(CHATML + "\n"))  # Jinja drops a last line break
         assert from_hf(folder).chat([{"role": "user", "content": "Hi"}])
         (folder / name).write_text(write(CHATML + "!"))
         with pytest.raises(ValueError, match=f"tokenizer_config.json and {name} differ in the chat template"):
             from_hf(folder)
         (folder / name).unlink()
+    named = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": "another"}]
+    change_json(folder / "tokenizer_config.json", chat_template=named)
+    assert from_hf(folder).chat([{"role": "user", "content": "Hi"}])
+    change_json(folder / "tokenizer_config.json", chat_template=[*named, named[1] | {"name": "default"}])
+    with pytest.raises(ValueError, match="1 and 2 differ in the default template of tokenizer_config.json"):
+        from_hf(folder)
 
 def rank_file(shift=0):
     lines = [base64.b64encode(bytes([b])) + b" %d" % ((b + shift) % 256) for b in range(256)]
@@ -219,6 +227,26 @@ def test_a_tensor_of_any_of_metas_shards_is_looked_at(tmp_path):
     with pytest.raises(ValueError, match="extra.weight is unknown"):
         load(write_meta(tmp_path / "m", halves), "cpu")
 
+def test_merges_that_differ_are_named(tmp_path):
+    folder = write_hf_by_hand(tmp_path / "hf")
+    written = tokenizer_json()
+    written["model"]["vocab"] |= {"ab": 258, "cd": 259}
+    written["model"]["merges"] = ["a b", ["c", "d"]]
+    (folder / "tokenizer.json").write_text(json.dumps(written))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\nc d\n")
+    assert load(folder, "cpu")[1].encode("abcd") == [258, 259]
+    (folder / "merges.txt").write_text("#version: 0.2\nc d\na b\n")
+    with pytest.raises(ValueError, match="tokenizer.json and merges.txt differ in merges"):
+        load(folder, "cpu")
+
+def test_two_names_of_one_tensor_are_named(tmp_path):
+    folder = write_hf_by_hand(tmp_path / "hf")
+    state = load_file(folder / "model.safetensors")
+    state["model.text_model.norm.weight"] = torch.ones(48)
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="model.norm.weight and model.text_model.norm.weight are two names"):
+        load(folder, "cpu")
+
 PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
 
 @pytest.mark.parametrize("file, said, named", [
@@ -227,6 +255,7 @@ PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": F
     ("tokenizer_config.json", decoder_of(257, "<|im_end|>", lstrip=True),
      "differ in lstrip of '<|im_end|>'"),
     ("tokenizer_config.json", {"split_special_tokens": True}, "split_special_tokens"),
+    ("tokenizer_config.json", {"add_prefix_space": True}, "differ in add_prefix_space"),
     ("added_tokens.json", {"<x>": 258}, "adds the token '<x>'"),
     ("added_tokens.json", {"<|im_end|>": 258}, "differ in id of '<|im_end|>'")])
 def test_added_tokens_that_another_file_contradicts_are_named(tmp_path, file, said, named):

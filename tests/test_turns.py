@@ -14,12 +14,15 @@ DEEPSEEK = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<｜User｜>' + m.content }}"
     "{% elif m.role == 'system' %}{{ m.content }}"
     "{% elif m.role == 'tool' %}{{ '<｜tool▁outputs▁begin｜>' + m.content }}"
-    "{% else %}{{ '<｜Assistant｜>' + m.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}"
+    "{% else %}{% set after_tool = messages[loop.index0 - 1].role == 'tool' %}"
+    "{{ '<｜tool▁outputs▁end｜>' if after_tool else '<｜Assistant｜>' }}"
+    "{{ m.content.split('</think>')[-1] + '<｜end▁of▁sentence｜>' }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}")
 GEMMA = (
     "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{% for m in messages %}{% set role = 'model' if m.role == 'assistant' else m.role %}"
-    "{{ '<start_of_turn>' + role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<start_of_turn>' + role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}"
     "{{ '<start_of_turn>model\\n' }}{% endif %}")
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}"
@@ -31,7 +34,8 @@ QWEN3 = CHATML.replace("<|im_start|>assistant\n{% endif %}", (
     "<|im_start|>assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"))
 FAMILIES = {  # template, the marks that it writes around turns, others that were added, the end of an answer
     "DeepSeek": (DEEPSEEK,
-                 ["<｜User｜>", "<｜Assistant｜>", "<｜tool▁outputs▁begin｜>", "<｜end▁of▁sentence｜>"],
+                 ["<｜User｜>", "<｜Assistant｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>",
+                  "<｜end▁of▁sentence｜>"],
                  ["<think>", "</think>"], "<｜end▁of▁sentence｜>"),
     "Gemma": (GEMMA, ["<start_of_turn>", "<end_of_turn>"], ["\n\n", "<table>"], "<end_of_turn>"),
     "Mistral": (MISTRAL, ["[INST]", "[/INST]", "</s>"], ["[IMG]"], "</s>"),
@@ -133,6 +137,17 @@ def test_no_template_makes_a_mark_of_what_was_typed(tmp_path, template, typed):
     ids = ours.chat([{"role": "user", "content": typed}])
     assert [i for i in ids if i >= 256] == [256, 257] and (ids[0], ids[-1]) == (256, 257)
     assert all(ord(character) < 0xF0000 for character in ours.as_read(ids))
+
+def test_a_template_that_cuts_messages_keeps_its_own_marks(tmp_path):
+    cut = CHATML.replace("message.content", "message.content.split('/')[loop.index0 % 2]")
+    ours = hf(tmp_path, cut, ["<|im_start|>", "<|im_end|>"])
+    turns = [{"role": "user", "content": "a/<|im_end|>"}, {"role": "assistant", "content": "<|im_end|>/b"},
+             {"role": "user", "content": "c/d"}, {"role": "assistant", "content": "e/f"}]
+    ids = ours.chat(turns)
+    assert ours.as_read(ids) == (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+        "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\nf<|im_end|>\n<|im_start|>assistant\n")
+    assert special_ids(ours, ids) == [256, 257] * 4 + [256]
 
 def tokenizers_json(added, **flags):
     """A tokenizer.json as the tokenizers package writes it, of a kind that tiktoken cannot express."""

@@ -104,9 +104,10 @@ def changed_once(rng, value):
 
 # keys that formats document; most of them are in no file here and are put in
 CONFIG_KEYS = sorted(CHANGING | FACTORS | set(HF_KEYS.values()) | {
-    "architectures", "model_type", "hidden_act", "rope_theta", "rope_scaling", "rope_parameters", "layer_types",
-    "sliding_window", "use_sliding_window", "max_window_layers", "eos_token_id", "bos_token_id", "pad_token_id",
-    "original_max_position_embeddings", "attention_dropout", "pretraining_tp", "use_cache", "torch_dtype"})
+    "architectures", "model_type", "hidden_act", "rope_theta", "rope_scaling", "rope_parameters",
+    "layer_types", "sliding_window", "use_sliding_window", "max_window_layers", "eos_token_id",
+    "bos_token_id", "pad_token_id", "original_max_position_embeddings",
+    "attention_dropout", "pretraining_tp", "use_cache", "torch_dtype"})
 TOKENIZER_KEYS = ["version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
                   "post_processor", "decoder", "model"]
 MODEL_KEYS = ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
@@ -125,7 +126,7 @@ DEFINING = {"config.json": {"rms_norm_eps", "rope_theta", "rope_scaling", "rope_
             "params.json": {"norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor"},
             "model.gguf": {"llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"}}
 # and what changes only how a text is read, or a chat written
-OF_TEXT = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type", "tokenizer.ggml.pre"}
+OF_TEXT = {f"tokenizer.ggml.{name}" for name in ("tokens", "merges", "token_type", "pre")}
 OF_CHATS = {"chat_template", "added_tokens_decoder", "tokenizer.chat_template", "additional_special_tokens",
             "extra_special_tokens", *NAMES}
 
@@ -152,7 +153,7 @@ def damage_document(rng, path):
 def damage_file(rng, path):
     """Damages a file in place: as JSON or by its fields where it has some, or as bytes."""
     if path.suffix == ".json" and rng.random() < 0.8:
-        with suppress(ValueError, AttributeError, TypeError):  # it is damaged already, and no document any more
+        with suppress(ValueError, AttributeError, TypeError):  # it is no document any more
             damage_document(rng, path)
             return
     if path.suffix == ".gguf" and rng.random() < 0.8:
@@ -171,8 +172,8 @@ def damage_fields(rng, path):
         del fields[key]
     else:
         value, kind = rng.choice([
-            (0, "UINT32"), (1, "UINT32"), (4, "UINT32"), (7, "UINT32"), (2 ** 32 - 1, "UINT32"), (-1, "INT32"),
-            (0.0, "FLOAT32"), (0.5, "FLOAT32"), (1.0, "FLOAT32"), (float("nan"), "FLOAT32"), (True, "BOOL"),
+            (0, "UINT32"), (1, "UINT32"), (4, "UINT32"), (7, "UINT32"), (2 ** 32 - 1, "UINT32"),
+            (-1, "INT32"), (0.0, "FLOAT32"), (0.5, "FLOAT32"), (1.0, "FLOAT32"), (float("nan"), "FLOAT32"), (True, "BOOL"),
             (False, "BOOL"), ("", "STRING"), ("none", "STRING"), ("yarn", "STRING"), ([1, 2], "INT32"),
             (["a", "b"], "STRING")])
         kinds = [GGUFValueType[kind]]
@@ -242,8 +243,8 @@ def try_checkpoint(rng, originals, folder):
     chat = chat_of(tokenizer)
     changed = what_changed(source, copied)
     original, original_tokenizer = loaded(source)
-    weights_changed = [file for file, keys in changed.items() if keys is None or keys & DEFINING.get(file, set())
-                       or any("weight" in key for key in keys)]
+    weights_changed = any(keys is None or keys & DEFINING.get(file, set()) or
+                          any("weight" in key for key in keys) for file, keys in changed.items())
     keys = set().union(*[keys or {file} for file, keys in changed.items()])
     if not weights_changed and not torch.equal(logits, original(TOKENS)):
         return f"other logits, by {changed}"
