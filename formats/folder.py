@@ -109,29 +109,29 @@ def byte_of_character():
 
 def check_tokenizers(folder):
     """Raises ValueError if another table of tokens lies beside tokenizer.json and gives one of its tokens
-    another id."""
-    if not (folder / "tokenizer.json").exists():
+    another id, or other merges than it has."""
+    beside = [folder / name for name in ("vocab.json", "tokenizer.model", "merges.txt")]
+    beside = [path for path in beside if path.exists()]
+    if not beside or not (folder / "tokenizer.json").exists():
         return
-    ids = vocabulary_of(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
-    check_merges(folder)
-    others = {}
-    if (folder / "vocab.json").exists():
-        others["vocab.json"] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    if (folder / "tokenizer.model").exists():
-        others["tokenizer.model"] = tokens_of((folder / "tokenizer.model").read_bytes())
-    for file, tokens in others.items():
+    file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    ids = vocabulary_of(file)
+    for path in beside:
+        if path.name == "merges.txt":
+            check_merges(folder, file["model"].get("merges"), path.read_text(encoding="utf-8"))
+            continue
+        written = path.read_bytes()
+        tokens = json.loads(written) if path.suffix == ".json" else tokens_of(written)
         for text, i in tokens.items():
             if ids.get(text, i) != i:
                 raise ValueError(f"{folder}: the token {text!r} is {ids[text]} in tokenizer.json and {i} in "
-                                 f"{file}; delete the file that is not this model's")
+                                 f"{path.name}; delete the file that is not this model's")
 
-def check_merges(folder):
-    """Raises ValueError for a merges.txt of other merges than tokenizer.json's."""
-    merges = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"].get("merges")
-    if merges is None or not (folder / "merges.txt").exists():
+def check_merges(folder, merges, text):
+    """Raises ValueError for the text of a merges.txt that has other merges than these of tokenizer.json."""
+    if merges is None:
         return
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    lines = [line for line in lines if line and not line.startswith("#version")]
+    lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
     agreed(folder, "merges", {"tokenizer.json": [m if isinstance(m, str) else " ".join(m) for m in merges],
                               "merges.txt": lines})
 

@@ -173,12 +173,13 @@ def damage_fields(rng, path):
     else:
         value, kind = rng.choice([
             (0, "UINT32"), (1, "UINT32"), (4, "UINT32"), (7, "UINT32"), (2 ** 32 - 1, "UINT32"),
-            (-1, "INT32"), (0.0, "FLOAT32"), (0.5, "FLOAT32"), (1.0, "FLOAT32"), (float("nan"), "FLOAT32"), (True, "BOOL"),
-            (False, "BOOL"), ("", "STRING"), ("none", "STRING"), ("yarn", "STRING"), ([1, 2], "INT32"),
-            (["a", "b"], "STRING")])
+            (-1, "INT32"), (0.0, "FLOAT32"), (0.5, "FLOAT32"), (1.0, "FLOAT32"), (float("nan"), "FLOAT32"),
+            (True, "BOOL"), (False, "BOOL"), ("", "STRING"), ("none", "STRING"), ("yarn", "STRING"),
+            ([1, 2], "INT32"), (["a", "b"], "STRING")])
         kinds = [GGUFValueType[kind]]
         fields[key] = (value, [GGUFValueType.ARRAY, *kinds] if isinstance(value, list) else kinds)
-    writer = GGUFWriter(path.with_suffix(".new"), "llama")
+    anew = path.parent.parent / "anew.gguf"
+    writer = GGUFWriter(anew, "llama")
     for key, (value, kinds) in fields.items():
         writer.kv_data[0].pop(key, None)  # the architecture, which the writer puts in itself
         writer.add_key_value(key, value, kinds[0], kinds[-1] if kinds[0] == GGUFValueType.ARRAY else None)
@@ -190,7 +191,7 @@ def damage_fields(rng, path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    path.with_suffix(".new").replace(path)
+    anew.replace(path)
 
 def what_changed(original, damaged):
     """{file: keys} of a folder in which documents differ; None for the keys of one that is no document."""
