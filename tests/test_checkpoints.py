@@ -15,7 +15,7 @@ import regex
 import test_formats
 import torch
 from conftest import ARGS, random_state, write_meta
-from gguf import GGUFEndian, GGUFWriter
+from gguf import GGUFEndian, GGUFReader, GGUFWriter
 from gguf.constants import Keys
 from safetensors.torch import load_file, save_file
 from test_formats import CHATML, TOKENS, tokenizer_json, write_gguf, write_hf_by_hand, write_tokenizer
@@ -426,6 +426,24 @@ def test_a_big_endian_gguf_says_so(tmp_path, monkeypatch, kind):
     args = replace(ARGS, dim=64, head_dim=32, n_heads=2, n_kv_heads=2)
     with pytest.raises(ValueError, match="model.gguf is big-endian; convert it"):
         load(write_gguf(tmp_path / "m", args=args, kind=kind), "cpu")
+
+def test_a_gguf_header_that_is_wrong_about_the_places_of_tensors_is_named(tmp_path):
+    """Two norms of the same shape, the second of which points to the first; and another alignment."""
+    path = write_gguf(tmp_path / "m")
+    reader = GGUFReader(path)
+    first, second = [tensor for tensor in reader.tensors if tensor.name.endswith("_norm.weight")][:2]
+    written = bytearray(path.read_bytes())
+    place = second.field.offset + sum(part.nbytes for part in second.field.parts[:-1])
+    assert first.n_bytes == second.n_bytes and written[place:place + 8] == second.field.parts[-1].tobytes()
+    written[place:place + 8] = first.field.parts[-1].tobytes()
+    path.write_bytes(written)
+    with pytest.raises(ValueError, match=f"{second.name} is not where the tensor before it ends"):
+        load(path, "cpu")
+    aligned, _ = load(write_gguf(tmp_path / "o", extra=("add_custom_alignment", [64])), "cpu")
+    assert torch.equal(aligned.state_dict()["norm.weight"], random_state()["norm.weight"])
+    for alignment in (4, 8):
+        with pytest.raises(ValueError, match="its tensors end before the file does|is not where the tensor"):
+            load(write_gguf(tmp_path / "n", extra=("add_uint32", ("general.alignment", alignment))), "cpu")
 
 CUTS = {"llama-bpe": ["123", "45", " I", "'M", " a", "\n\n"], "qwen2": ["1", "5", " I", "'M", " a", "\n\n"],
         "smollm": ["1", "2", " I", "'", "M"], "gpt-2": ["12345", " I", "'", "M", " a"]}
