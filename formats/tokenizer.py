@@ -294,8 +294,12 @@ class Cut:
     compose: bool = False  # to Unicode's NFC first
     ignore_merges: bool = False  # where a whole word is in the vocabulary
 
-    def divides(self, text):
-        return len(regex.findall(self.pattern, text)) > 1
+    def finds_whole(self, word):
+        """Whether these bytes are a word that counts though no merge makes it, as in Llama 3's vocabulary."""
+        try:
+            return self.ignore_merges and len(regex.findall(self.pattern, word.decode("utf-8"))) == 1
+        except UnicodeDecodeError:
+            return False
 
 def from_table(tokens, merges, specials, added, cut):
     """BytePairs of token strings {text: id} in the printable alphabet; None if the merges are not in the
@@ -313,10 +317,14 @@ def from_table(tokens, merges, specials, added, cut):
     for text, i in tokens.items():
         if text in specials or text in added:
             continue
-        if (i in made or len(text) == 1) and table.keys() >= set(text):
-            ranks[bytes(table[c] for c in text)] = i
-        elif cut.ignore_merges and not cut.divides(text):
-            return None
+        spelled = bytes(table[c] for c in text) if table.keys() >= set(text) else None
+        is_word = i in made or len(text) == 1
+        if not is_word and spelled is not None and cut.finds_whole(spelled):
+            if any(text[:k] in tokens and text[k:] in tokens for k in range(1, len(text))):
+                return None  # tiktoken would merge the two
+            is_word = True
+        if is_word and spelled is not None:
+            ranks[spelled] = i
         else:
             unmade[text] = i
     return BytePairs(ranks, specials, added, cut, unmade)
@@ -339,8 +347,8 @@ def from_hf(folder):
     if config.get("split_special_tokens"):
         raise ValueError(f"{folder}: tokenizer_config.json says split_special_tokens, by which a chat has no "
                          "turns; take it out")
-    byte_level = {"tokenizer.json": step.get("add_prefix_space") for step in steps_of(file)
-                  if step.get("type") == "ByteLevel"}
+    byte_level = {"tokenizer.json": step["add_prefix_space"] for step in steps_of(file)
+                  if step.get("type") == "ByteLevel" and "add_prefix_space" in step}
     if byte_level and "add_prefix_space" in config:
         agreed(folder, "add_prefix_space", byte_level | {"tokenizer_config.json": config["add_prefix_space"]})
     tokens = added_tokens_of(folder, file, config)

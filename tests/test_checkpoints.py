@@ -24,7 +24,7 @@ from formats import gguf_file
 from formats.gguf_file import HARMLESS, NEUTRAL, USED, check_keys
 from formats.huggingface import CHANGING, DEFAULTS, FACTORS, HF_KEYS, hf_args
 from formats.load import load
-from formats.tokenizer import GGUF_CUTS, from_hf
+from formats.tokenizer import GGUF_CUTS, BytePairs, byte_of_character, from_hf
 from model import Transformer
 
 INDEX = "model.safetensors.index.json"
@@ -278,19 +278,23 @@ def test_a_token_that_the_vocabulary_numbers_otherwise_is_named(tmp_path):
     with pytest.raises(ValueError, match=re.escape("differ in the id of '<|im_end|>'")):
         from_hf(write_tokenizer(tmp_path / "model", written))
 
-def test_a_word_that_no_merge_makes_is_never_read(tmp_path):
-    """Which the tokenizers package would not find either; tiktoken looks for whole words first."""
+@pytest.mark.parametrize("word", ["abc", "xyz", "กา"])
+def test_a_word_that_no_merge_makes_is_read_as_the_tokenizers_package_does(tmp_path, word):
+    """Never, or where it stands alone; tiktoken looks for whole words first, and merges what it can."""
     tokenizers = pytest.importorskip("tokenizers")
     written = tokenizer_json(0)
-    written["model"]["vocab"] |= {"ab": 256, "abc": 257}
+    printable = {byte: character for character, byte in byte_of_character().items()}
+    written["model"]["vocab"] |= {"ab": 256, "".join(printable[b] for b in word.encode()): 257}
     written["model"]["merges"] = ["a b"]
     written["pre_tokenizer"]["trim_offsets"] = True
     for ignore_merges in (False, True):
         written["model"]["ignore_merges"] = ignore_merges
         folder = write_tokenizer(tmp_path / f"{ignore_merges}", written)
         oracle = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        for text in ("abc", "abcab abc"):
+        for text in (word, f"{word}ab {word}", f"!{word}!"):
             assert from_hf(folder).encode(text) == oracle.encode(text, add_special_tokens=False).ids
+        by_tiktoken = isinstance(from_hf(folder).vocabulary, BytePairs)
+        assert by_tiktoken == (word != "abc" or not ignore_merges)
 
 # -- configurations ------------------------------------------------------------------------------------------
 
