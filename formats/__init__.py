@@ -2,6 +2,7 @@
 
     load.py           any format -> the model and its tokenizer; strict, one tensor at a time
     checkpoint.py     what the formats have in common: a shape, tensors by Meta's names, a tokenizer
+    folder.py         which of a folder's files count, and that they do not contradict each other
     meta.py, huggingface.py, gguf_file.py    one format each
     default_model.py  fetches the model that the scripts use when none is named
     tokenizer.py      text <-> ids

@@ -2,11 +2,14 @@
 
 llama.cpp keeps a Llama's wq and wk in Meta's order and a Qwen's in Hugging Face's (checkpoint.py puts those
 back). Quantized weights come out as float32, one tensor at a time.
+
+Every key of the file's architecture is looked at: used, harmless, or refused by name unless it has the value
+at which it does nothing. Keys of other namespaces (general.…, quantize.…) describe, and pass.
 """
 from dataclasses import dataclass
 
 import torch
-from gguf import GGUFReader
+from gguf import GGML_QUANT_VERSION, GGUFEndian, GGUFReader
 from gguf.quants import dequantize
 
 from formats import tokenizer as tokenizers_of
@@ -14,11 +17,44 @@ from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, m
 from model import ModelArgs, stretched
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# parts of keys that change the computation, and values with which some of them do not
-CHANGING = ("rope.scal", "expert", "logit_scale", "attention.scale", "residual_scale", "embedding_scale",
-            "softcapping", "clamp_kqv")
-HARMLESS = {"rope.scaling.type": "none", "rope.scaling.factor": 1.0, "rope.scale_linear": 1.0,
-            "logit_scale": 1.0, "residual_scale": 1.0, "embedding_scale": 1.0}
+# The keys of an architecture, llama.…; one that is in none of the three tables is refused by name. Those that
+# are read here:
+USED = {"vocab_size", "context_length", "embedding_length", "block_count", "feed_forward_length",
+        "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length",
+        "attention.layer_norm_rms_epsilon", "attention.sliding_window", "rope.dimension_count",
+        "rope.freq_base"}
+# Those that compute nothing: about training, about yarn and windows where there is none, about embeddings.
+HARMLESS = {"rope.scaling.original_context_length", "rope.scaling.finetuned", "rope.scaling.yarn_beta_fast",
+            "rope.scaling.yarn_beta_slow", "attention.sliding_window_pattern", "pooling_type"}
+# And those that change what is computed, with the values at which they do nothing.
+NEUTRAL = {
+    "tensor_data_layout": ("reference", "Meta AI original pth"), "use_parallel_residual": (False,),
+    "attention.causal": (True,), "attention.scale": (0,), "attention.output_scale": (0, 1),
+    "attention.clamp_kqv": (0,), "attention.max_alibi_bias": (0,), "attention.temperature_length": (0,),
+    "attention.temperature_scale": (0,), "attention.shared_kv_layers": (0,),
+    "attn_logit_softcapping": (0,), "final_logit_softcapping": (0,), "router_logit_softcapping": (0,),
+    "logit_scale": (0, 1), "residual_scale": (0, 1), "embedding_scale": (0, 1), "swin_norm": (False,),
+    "rope.scale_linear": (0, 1), "rope.scaling.type": ("none", ""), "rope.scaling.factor": (0, 1),
+    "rope.scaling.attn_factor": (0, 1), "rope.scaling.alpha": (0, 1), "rope.scaling.yarn_attn_factor": (0, 1),
+    "rope.scaling.yarn_ext_factor": (0,), "rope.scaling.yarn_log_multiplier": (0,),
+    "expert_count": (0,), "expert_used_count": (0,), "expert_shared_count": (0,), "expert_group_count": (0,),
+    "expert_group_used_count": (0,), "expert_feed_forward_length": (0,), "expert_weights_scale": (0, 1),
+    "expert_shared_feed_forward_length": (0,), "expert_chunk_feed_forward_length": (0,),
+    "expert_weights_norm": (False,), "expert_gating_func": (0,), "expert_group_scale": (0, 1),
+    "experts_per_group": (0,), "moe_every_n_layers": (0,), "interleave_moe_layer_step": (0,),
+    "leading_dense_block_count": (0,), "nextn_predict_layers": (0,), "n_deepstack_layers": (0,)}
+
+def check_keys(path, fields, architecture):
+    """Raises ValueError for the first key, by the alphabet, that may change what is computed."""
+    for key in sorted(fields):
+        namespace, _, name = key.partition(".")
+        if namespace != architecture or name in USED | HARMLESS:
+            continue
+        if name not in NEUTRAL:
+            raise ValueError(f"{path}: the key {key} is not known here; use the model's safetensors folder")
+        if fields[key] not in NEUTRAL[name]:
+            raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors "
+                             "folder")
 
 @dataclass
 class GGUFTensor:
@@ -42,24 +78,30 @@ def read_gguf(path):
         fields = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, KeyError, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole GGUF file: {error}") from error
+    if reader.endianess == GGUFEndian.BIG:
+        raise ValueError(f"{path} is big-endian; convert it: gguf-convert-endian {path} little")
     if fields.get("split.count", 1) > 1:  # all but the first lack what follows
         raise ValueError(f"{path} is one of {fields['split.count']} parts; join them by llama-gguf-split "
                          "--merge")
+    if fields.get("general.type", "model") != "model":
+        raise ValueError(f"{path} holds no model but: {fields['general.type']}")
+    if fields.get("general.quantization_version", GGML_QUANT_VERSION) != GGML_QUANT_VERSION:
+        raise ValueError(f"{path}: quantization version {fields['general.quantization_version']} is not "
+                         f"supported ({GGML_QUANT_VERSION} is)")
     architecture = fields["general.architecture"]
     if architecture not in ARCHITECTURES:
         raise ValueError(f"{path}: the architecture {architecture!r} is not supported "
                          f"({', '.join(ARCHITECTURES)} are)")
-    for key in sorted(fields):
-        if not key.startswith(f"{architecture}."):
-            continue
-        name = key.removeprefix(f"{architecture}.")
-        changes = any(part in name for part in CHANGING) and fields[key] and fields[key] != HARMLESS.get(name)
-        if changes:
-            raise ValueError(f"{path}: {key} = {fields[key]} is not supported; use the model's safetensors "
-                             "folder")
+    check_keys(path, fields, architecture)
+    check_layout(path, reader, is_aligned_otherwise="general.alignment" in fields)
     found = {tensor.name: tensor for tensor in reader.tensors}
     factors = found.pop("rope_freqs.weight", None)
     args = checked(path, gguf_args(fields, architecture, tied_embeddings="output.weight" not in found))
+    for name in ("rope.dimension_count", "attention.value_length"):
+        size = fields.get(f"{architecture}.{name}", args.head_dim)
+        if size != args.head_dim:
+            raise ValueError(f"{path}: {architecture}.{name} = {size} is not supported where a head has "
+                             f"{args.head_dim} features")
     if factors is not None:
         args.rope_scaling = llama3_scaling(GGUFTensor(factors, heads=0)(), args)
     names = meta_names("gguf", args.n_layers)
@@ -68,6 +110,17 @@ def read_gguf(path):
         name = names.get(theirs, theirs)
         tensors[name] = GGUFTensor(tensor, 0 if architecture == "llama" else heads_of(name, args))
     return Checkpoint(args, tensors, tokenizers_of.from_gguf(fields))
+
+def check_layout(path, reader, is_aligned_otherwise):
+    """Raises ValueError if the tensors do not stand one behind the other, as llama.cpp demands: a header that
+    is wrong about them would read one for another, or all of them some bytes off."""
+    expected = reader.data_offset
+    for tensor in reader.tensors:
+        if tensor.data_offset != expected:
+            raise ValueError(f"{path} is damaged: {tensor.name} is not where the tensor before it ends")
+        expected += -(-int(tensor.n_bytes) // int(reader.alignment)) * int(reader.alignment)
+    if is_aligned_otherwise and len(reader.data) > expected:
+        raise ValueError(f"{path} is damaged: its tensors end before the file does")
 
 def gguf_args(fields, architecture, tied_embeddings):
     """ModelArgs from a file's fields."""

@@ -9,15 +9,16 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
 
 from formats import tokenizer as tokenizers_of
 from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, meta_names, pairs_to_halves
 from formats.eyes import WITH_EYES, attach_eyes, eyes_args, our_name
+from formats.folder import agreed, check_tokenizers, open_weights
 from formats.safetensors_file import write_safetensors
 from model import ModelArgs
 from vision.encoder import Eyes
@@ -28,12 +29,28 @@ HF_KEYS = {"dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "nu
            "vocab_size": "vocab_size", "norm_eps": "rms_norm_eps", "max_seq_len": "max_position_embeddings",
            "tied_embeddings": "tie_word_embeddings"}  # ModelArgs': config.json's
 HF_ROPE = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
-                 "SmolLM3ForCausalLM")
-# what the text_config of a model with eyes means where it leaves a key out
-TEXT_DEFAULTS = {"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
-                 "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
-                 "rms_norm_eps": 1e-6}
+# What a config.json means where it leaves a key out, as transformers 5 has it for each family; a key that is
+# there and null is another thing.
+LLAMA = {"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": None, "head_dim": None,
+         "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False,
+         "rope_theta": 10000.0, "hidden_act": "silu"}
+QWEN2 = LLAMA | {"model_type": "qwen2", "vocab_size": 151936, "intermediate_size": 22016,
+                 "num_key_value_heads": 32, "max_position_embeddings": 32768, "use_sliding_window": False,
+                 "sliding_window": 4096, "max_window_layers": 28}
+DEFAULTS = {
+    "LlamaForCausalLM": LLAMA,
+    "MistralForCausalLM": LLAMA | {"model_type": "mistral", "intermediate_size": 14336,
+                                   "num_key_value_heads": 8, "max_position_embeddings": 131072,
+                                   "sliding_window": 4096},
+    "Qwen2ForCausalLM": QWEN2,
+    "Qwen3ForCausalLM": QWEN2 | {"model_type": "qwen3", "head_dim": 128},
+    "SmolLM3ForCausalLM": LLAMA | {"model_type": "smollm3", "vocab_size": 128256, "hidden_size": 2048,
+                                   "num_hidden_layers": 36, "num_attention_heads": 16,
+                                   "num_key_value_heads": 4, "max_position_embeddings": 32768,
+                                   "use_sliding_window": False, "rope_theta": 2e6,
+                                   "tie_word_embeddings": True, "no_rope_layer_interval": 4}}
+ARCHITECTURES = tuple(DEFAULTS)
 # Keys that change what is computed, of these and of related models. One is refused by name unless its value
 # is nothing (false, null, 0, empty) or changes nothing; all other keys pass, whatever their name.
 CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "quantization", "num_experts",
@@ -42,7 +59,7 @@ CHANGING = {"attention_bias", "mlp_bias", "use_bias", "quantization_config", "qu
             "rope_interleaved", "use_parallel_residual", "attention_chunk_size", "cross_attention_layers",
             "vision_config", "text_config", "is_encoder_decoder", "add_cross_attention", "qk_layernorm",
             "use_qk_norm", "alibi", "logit_soft_cap", "mup_width_scale", "sparse_attention",
-            "block_sparse_config"}
+            "block_sparse_config", "transformers_weights"}
 # and those that multiply or divide, which do nothing at 1
 FACTORS = {"logits_scaling", "logit_scale", "attention_multiplier", "residual_multiplier", "scale_depth",
            "embedding_multiplier", "scale_emb", "partial_rotary_factor", "rotary_pct", "attention_scale"}
@@ -59,34 +76,67 @@ def refuse_changes(file, config):
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
 
-def window_of(config):
-    """How far back a token sees where attention is a sliding window; None where it sees all."""
+def window_of(file, config, architecture):
+    """How far back a token sees where attention is a sliding window; None where it sees all. Raises
+    ValueError for layers of a window where there is none."""
+    kinds = config.get("layer_types") or []
     if not config.get("use_sliding_window", True):
+        if "sliding_attention" in kinds:
+            raise ValueError(f"{file}: layer_types has sliding_attention, and use_sliding_window is false")
+        return None
+    if architecture in ("Qwen2ForCausalLM", "Qwen3ForCausalLM"):
+        some_slide = config["max_window_layers"] < config["num_hidden_layers"]
+        if "sliding_attention" not in kinds and (kinds or not some_slide):
+            return None
+    if architecture == "SmolLM3ForCausalLM" and not no_rope_layers(config):  # the layers that slide
         return None
     return config.get("sliding_window")
 
-def rope_of(file, config):
-    """(theta, scaling or None) of a config.json."""
-    # transformers 5 writes rope_parameters, with theta in it; the hub's files have rope_scaling beside it
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+# the keys of rope_parameters and rope_scaling; Phi's and Qwen2-VL's are others
+ROPE_KEYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *HF_ROPE}
+
+def scaling_of(file, rope):
+    """ModelArgs.rope_scaling of a config.json's rope_parameters or rope_scaling."""
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
         raise ValueError(f"{file}: rope_type {kind!r} is not supported (llama3 is)")
-    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    scaling = tuple(rope[key] for key in HF_ROPE) if kind == "llama3" else None
+    for key in sorted(rope):
+        other = key not in ROPE_KEYS or (key == "partial_rotary_factor" and rope[key] != 1)
+        if (other or (key == "factor" and kind == "default" and rope[key] != 1)) and rope[key]:
+            raise ValueError(f"{file}: {key} = {rope[key]} in its rotary positions is not supported")
+    return tuple(rope[key] for key in HF_ROPE) if kind == "llama3" else None
+
+def rope_of(file, config, default_theta):
+    """(theta, scaling or None) of a config.json. Raises ValueError where it says two things."""
+    # transformers 5 writes rope_parameters, with theta in it; the hub's files have rope_scaling beside it
+    ropes = {key: config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key)}
+    scaling = agreed(file, "rotary positions", {key: scaling_of(file, rope) for key, rope in ropes.items()})
+    thetas = {key: rope["rope_theta"] for key, rope in ropes.items() if "rope_theta" in rope}
+    if config.get("rope_theta") is not None or not thetas:
+        thetas["rope_theta"] = config.get("rope_theta", default_theta)
+    theta = agreed(file, "rope_theta", thetas)
+    if scaling is not None and config.get("original_max_position_embeddings") is not None:
+        agreed(file, "original_max_position_embeddings", {
+            "rope_scaling": scaling[-1], "the rest": config["original_max_position_embeddings"]})
     return theta, scaling
 
 def architecture_in(file, config):
     """The model's class. Raises ValueError for one that is not supported."""
-    architecture = (config.get("architectures") or ["none"])[0]
+    named = config.get("architectures") or [name for name in DEFAULTS
+                                            if DEFAULTS[name]["model_type"] == config.get("model_type")]
+    architecture = (named or ["none"])[0]
     if architecture not in ARCHITECTURES + WITH_EYES:
         known = ", ".join(name.partition("For")[0] for name in ARCHITECTURES + WITH_EYES)
         raise ValueError(f"{file}: architecture {architecture} is not supported ({known} are)")
+    if architecture in DEFAULTS:
+        model_type = DEFAULTS[architecture]["model_type"]
+        agreed(file, "the model's family", {f"its architecture {architecture}": model_type,
+                                            "its model_type": config.get("model_type", model_type)})
     return architecture
 
 def language_config(file, config):
     """The part of a config.json with eyes that describes the language model, in full."""
-    text = TEXT_DEFAULTS | config["text_config"]
+    text = LLAMA | config["text_config"]
     if text["model_type"] != "llama":
         raise ValueError(f"{file}: text_config has model_type {text['model_type']!r}, which is not supported")
     refuse_changes(file, {key: config[key] for key in config if key not in ("text_config", "vision_config")})
@@ -100,13 +150,15 @@ def hf_args(file):
     if architecture in WITH_EYES:
         config = language_config(file, config)
     refuse_changes(file, config)
-    rope_theta, rope_scaling = rope_of(file, config)
+    defaults = DEFAULTS.get(architecture, LLAMA)
+    rope_theta, rope_scaling = rope_of(file, config, defaults["rope_theta"])
+    config = defaults | config
     n_heads = config["num_attention_heads"]
-    config["num_key_value_heads"] = config.get("num_key_value_heads") or n_heads
-    config["head_dim"] = config.get("head_dim") or config["hidden_size"] // n_heads
-    # transformers' defaults where a file leaves it out
-    config.setdefault("tie_word_embeddings", architecture == "SmolLM3ForCausalLM")
-    window = window_of(config)
+    if config["num_key_value_heads"] is None:
+        config["num_key_value_heads"] = n_heads
+    if config["head_dim"] is None:
+        config["head_dim"] = config["hidden_size"] // n_heads
+    window = window_of(file, config, architecture)
     if window:  # within its window a model computes what it would without one; longer rows are refused
         config["max_position_embeddings"] = min(config["max_position_embeddings"], window)
     return ModelArgs(**{ours: config[theirs] for ours, theirs in HF_KEYS.items()},
@@ -150,26 +202,22 @@ def read_hf(folder):
     """Hugging Face's folder -> Checkpoint. Raises ValueError for what is not understood."""
     args = checked(folder, hf_args(folder / "config.json"))
     eyes = hf_eyes(folder / "config.json", args.dim)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    if not (folder / files[0]).exists() and list(folder.glob("pytorch_model*.bin")):
-        raise ValueError(f"{folder} has its weights in pytorch_model.bin, a pickle, which may hold programs; "
-                         "save them as safetensors")
+    check_tokenizers(folder)
     names = meta_names("hf", args.n_layers)
     tensors = {}
-    for file in files:
-        try:
-            shard = safe_open(folder / file, framework="pt")
-        except SafetensorError as error:
-            raise ValueError(f"{folder / file} is not a whole safetensors file: {error}") from error
-        for key in shard.keys():
-            if key.endswith("rotary_emb.inv_freq") or (key == "lm_head.weight" and args.tied_embeddings):
-                continue  # a stored rotary table, or the tied embedding a second time
-            name = name_of(key, names)
-            tensors[name] = SafetensorsTensor(shard, key, heads_of(name, args))
+    for key, file in open_weights(folder).items():
+        if key.endswith("rotary_emb.inv_freq"):
+            continue  # a stored rotary table, computed here instead
+        name = name_of(key, names)
+        if name in tensors:
+            raise ValueError(f"{folder}: {tensors[name].key} and {key} are two names of one tensor")
+        tensors[name] = SafetensorsTensor(file, key, heads_of(name, args))
+    if args.tied_embeddings and "output.weight" in tensors:
+        head, table = tensors["output.weight"](), tensors["tok_embeddings.weight"]()
+        if torch.equal(head, table):
+            del tensors["output.weight"]  # the tied embedding a second time
+        else:
+            args = replace(args, tied_embeddings=False)
     tokenizer = tokenizers_of.from_hf(folder)
     if eyes is None:
         return Checkpoint(args, tensors, tokenizer)
@@ -221,6 +269,16 @@ def tokenizer_files(folder):
         return []
     return sorted({file for name in names for file in folder.glob(name)})
 
+def replace_template(folder, template):
+    """This is the chat template of the folder from now on, and the only one."""
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "chat_template.json").unlink(missing_ok=True)
+    file = folder / "tokenizer_config.json"
+    if file.exists():
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config.pop("chat_template", None)
+        file.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
 def check_new_folder(folder):
     """Make sure, before the work begins, that a new folder can be written. Raises ValueError if it is there
     already, OSError if it cannot be made."""
@@ -251,7 +309,7 @@ def write_hf(model, folder, template=""):
         for file in files:
             shutil.copy(file, beside)
         if template:
-            (beside / "chat_template.jinja").write_text(template, encoding="utf-8")
+            replace_template(beside, template)
         beside.rename(folder)
     if files:
         return f"wrote {folder} with its tokenizer"

@@ -1,7 +1,9 @@
 """A model from disk, whatever its format, built without memory (meta device) and filled tensor by tensor.
 
-Weights are mapped from disk and go to their device one at a time. Loading is strict: a key, tensor,
-architecture or quantization that is not understood is an error that names it.
+Weights are mapped from disk and go to their device one at a time. Loading is strict: a tensor, an
+architecture, a quantization, or a key that changes the computation and is not understood is an error that
+names it, and so are two files of a folder that contradict each other (folder.py). Keys that only describe
+pass: of a GGUF file those outside its architecture, of a config.json those that no supported family reads.
 
     model, tokenizer = load("smollm2-135m", device="cpu", dtype=torch.float32)
 """
@@ -12,6 +14,7 @@ import torch
 
 from formats.checkpoint import LARGEST, understood
 from formats.default_model import DEFAULT_MODEL, fetch_default
+from formats.folder import check_one_model
 from formats.gguf_file import read_gguf
 from formats.huggingface import read_hf
 from formats.meta import read_meta
@@ -22,6 +25,8 @@ LFS_POINTER = b"version https://git-lfs"  # how the small file begins that Git l
 def open_checkpoint(path):
     """The Checkpoint at `path`, read by the reader of its format."""
     refuse_pointers(path)
+    if path.is_dir():
+        check_one_model(path)
     if path.suffix.lower() == ".gguf" and path.is_file():
         read = read_gguf
     elif (path / "params.json").exists() and any(path.glob("consolidated.*.pth")):

@@ -8,6 +8,7 @@ import torch
 
 from formats import tokenizer as tokenizers_of
 from formats.checkpoint import Checkpoint, checked
+from formats.folder import check_tokenizers
 from model import ModelArgs
 
 def meta_args(file):
@@ -22,6 +23,9 @@ def meta_args(file):
     if scaled and "rope_scaling_factor" not in params:
         raise ValueError(f'{file}: use_scaled_rope does not say by how much; add '
                          f'"rope_scaling_factor": 8 for Llama 3.1 or 32 for Llama 3.2')
+    for key, value in params.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{file}: {key} = {value} is no number")
     dim, n_heads, multiple = params["dim"], params["n_heads"], params["multiple_of"]
     rope_scaling = (params["rope_scaling_factor"], 1.0, 4.0, 8192) if scaled else None
     hidden = int(int(2 * 4 * dim / 3) * (params.get("ffn_dim_multiplier") or 1))  # Meta's FeedForward
@@ -57,13 +61,15 @@ class ShardedTensor:
 def read_meta(folder):
     """Meta's folder -> Checkpoint. Raises ValueError for what is not understood."""
     args = checked(folder, meta_args(folder / "params.json"))
+    check_tokenizers(folder)
     shards = []
     for file in sorted(folder.glob("consolidated.*.pth")):
         try:
             shards.append(torch.load(file, mmap=True, map_location="cpu", weights_only=True))
         except (RuntimeError, pickle.UnpicklingError) as error:
             raise ValueError(f"{file} is not a whole checkpoint: {str(error).splitlines()[0]}") from error
+    names = dict.fromkeys(name for shard in shards for name in shard)
     tensors = {name: ShardedTensor(name, [shard.get(name) for shard in shards])
-               for name in shards[0] if name != "rope.freqs"}  # a stored table, computed here instead
+               for name in names if name != "rope.freqs"}  # a stored table, computed here instead
     args = replace(args, tied_embeddings="output.weight" not in tensors)
     return Checkpoint(args, tensors, tokenizers_of.from_meta(folder / "tokenizer.model"))

@@ -50,14 +50,28 @@ def hand_out(module, inputs):
 def collect(module, inputs, y):
     return FromParts.apply(y)
 
+# A direction whose σ is below this share of the largest: in float64 the eigenvalue σ² is lost in the
+# rounding of the largest one (√2.2e-16), so its singular vector is arbitrary, and so is what W makes of it.
+NULL = 1.5e-8
+
 def basis_of_side(W, on_output):
-    """Singular vectors on one side of W (out, in), the smaller or not: U (out, r) or V (in, r), float64."""
+    """Singular vectors on one side of W (out, in), the smaller or not: U (out, r) or V (in, r), float64.
+
+    Orthonormal also where W is of less than full rank, as with heads that were pruned or rows that stand
+    twice: the vectors of σ ≈ 0 are drawn, the same in all processes, and made orthogonal to the others. What z
+    is there is of no consequence, because W makes nothing of these directions.
+    """
     W = W.to(device() or W.device, torch.float64)
     basis = svf.decompose(W)
     if on_output == (W.shape[0] <= W.shape[1]):
         return basis
-    sigma = svf.singular_values(W, basis)
-    return (W @ basis if on_output else W.T @ basis) / sigma
+    images = W @ basis if on_output else W.T @ basis  # (out or in, r): column i is σ_i long, longest first
+    sigma = images.norm(dim=0)
+    null = sigma <= NULL * sigma[0]
+    drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    columns = torch.where(null, drawn.to(images), images / sigma.masked_fill(null, 1.0))
+    orthonormal, triangle = torch.linalg.qr(columns)
+    return orthonormal * torch.where(triangle.diagonal() < 0, -1.0, 1.0)  # QR may turn a column around
 
 def cut_linear(module, on_output):
     """Leaves this process its part of an SVFLinear or nn.Linear: some columns, if the output side is whole,

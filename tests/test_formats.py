@@ -53,7 +53,8 @@ def write_hf_by_hand(folder, shards=1, args=ARGS, **changes):
         heads = {"wq": 6, "wk": 2, "q_norm": 1, "k_norm": 1}.get(key.split(".")[-2])
         state[names[key]] = (hf_rows(w, heads) if heads else w).contiguous()
     config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 48, "num_hidden_layers": 2,
-              "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 512,
+              "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": args.head_dim,
+              "intermediate_size": 128, "vocab_size": 512,
               "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 8192,
               "hidden_act": "silu", "tie_word_embeddings": False, "attention_bias": False,
               "sliding_window": None} | changes

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import children_of, train_flags
+from conftest import children_of, random_state, train_flags, write_meta
+
+from parallel.tensor import basis_of_side
 
 ROOT = Path(__file__).parent.parent
 TOGETHER = """
@@ -152,6 +154,48 @@ def test_a_model_cut_in_two_is_the_model(tiny_folder, tmp_path):
             moved = one["dz"][name].abs() > 1e-4 * one["dz"][name].abs().max()
             difference = (first[kind][name] - one[kind][name])[moved]
             assert difference.norm() <= 1e-4 * one[kind][name].norm()
+
+def full_rank(out, into):
+    return torch.randn(out, into, generator=torch.Generator().manual_seed(out)) / 10
+
+def without_a_head(out, into):
+    W = full_rank(out, into)
+    W[:8] = 0
+    return W
+
+def rows_twice(out, into):
+    W = full_rank(out, into).double()
+    W[1::2] = W[::2]
+    W[1] += 1e-13  # σ of 1e-14 and not of 0
+    return W
+
+def of_rank_3(out, into):
+    return full_rank(out, 3) @ full_rank(into, 3).T  # in float32: the other σ are some 1e-8
+
+@pytest.mark.parametrize("shape", [(16, 48), (48, 16), (48, 48), (128, 48)])
+@pytest.mark.parametrize("make", [full_rank, without_a_head, rows_twice, of_rank_3, torch.zeros])
+def test_both_bases_of_a_weight_of_any_rank_merge_to_the_same(shape, make):
+    W = make(*shape).double()
+    z = 1 + 0.3 * full_rank(min(shape), 1)[:, 0].double()
+    U, V = basis_of_side(W, on_output=True), basis_of_side(W, on_output=False)
+    one = torch.eye(len(z), dtype=torch.float64)
+    for basis in (U, V):
+        torch.testing.assert_close(basis.T @ basis, one, rtol=0, atol=1e-12)
+    by_output, by_input = (U * z) @ U.T @ W, (W @ V * z) @ V.T
+    # what z scales is in the span of both bases; W itself is there whole
+    torch.testing.assert_close(by_output, by_input, rtol=0, atol=1e-8 * max(W.norm().item(), 1e-300))
+    assert torch.equal(U, basis_of_side(W, on_output=True))  # as another process finds it
+
+def test_a_cut_model_without_a_key_head_is_the_model(tmp_path):
+    state = random_state()
+    state["layers.0.attention.wk.weight"][:8] = 0
+    state["layers.1.attention.wq.weight"][8:16] = state["layers.1.attention.wq.weight"][:8]
+    run_in_one_and_in_two(CUT, write_meta(tmp_path / "model", [state]), tmp_path)
+    one, first, second = [torch.load(tmp_path / f"{name}.pt") for name in ("of1-0", "of2-0", "of2-1")]
+    assert torch.equal(first["logits"], second["logits"]) and one["decoded"] == first["decoded"]
+    torch.testing.assert_close(first["logits"], one["logits"], rtol=1e-4, atol=1e-4)
+    for name, dz in one["dz"].items():
+        assert (first["dz"][name] - dz).norm() <= 1e-4 * dz.norm() + 1e-7
 
 def test_no_group_is_left_when_python_ends(tmp_path):
     """A thread of gloo that outlived Python aborted 8 of 30 runs after their last line."""

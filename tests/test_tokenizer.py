@@ -102,8 +102,8 @@ def test_a_template_that_is_broken_or_hostile_is_one_sentence(tmp_path, template
         chatml(tmp_path, chat_template=template).chat([{"role": "user", "content": "Hi"}])
 
 def test_a_template_that_writes_the_date_writes_the_same_one_every_day(tmp_path):
-    tokenizer = chatml(tmp_path, chat_template="{{ strftime_now('%d %b %Y') }}")
-    assert tokenizer.as_read(tokenizer.chat([{"role": "user", "content": "Hi"}])) == "26 Jul 2024"
+    tokenizer = chatml(tmp_path, chat_template="{{ strftime_now('%d %b %Y ') + messages[0].content }}")
+    assert tokenizer.as_read(tokenizer.chat([{"role": "user", "content": "Hi"}])) == "26 Jul 2024 Hi"
 
 def test_a_vocabulary_without_special_tokens_chats_in_plain_text(tmp_path):
     tokenizer = chatml(tmp_path, tokenizer_json(n_specials=0), chat_template="{{ messages[0].content }}:")

@@ -3,11 +3,15 @@
     python tools/fuzz.py               # 1,000 of them, a minute or two
     python tools/fuzz.py --n 100 --seed 7
 
-Files of a small random model are damaged in one place each: experts, eyes, checkpoints in three formats,
+Files of a small random model are damaged in one to four places: experts, eyes, checkpoints in three formats,
 tokenizers, jsonl rows, images, states of a run, flags. Three outcomes count as faults: a traceback (anything
 but ValueError and OSError, which the scripts say in one sentence), a hang, and silently wrong: a file that
-was taken although what it gives is no number, or of another type. A flipped bit in the middle of a weight
-gives another valid model; no format here has a checksum that could tell, so such a file counts as taken.
+was taken although what it gives is no number, or of another type.
+
+A damaged checkpoint that is taken must be the model it was, too: the same logits, ids and chats, unless the
+damage is in what a model may rightly have otherwise (DEFINING). A tokenizer.json may also be what the
+tokenizers package reads in it. A flipped bit in the middle of a weight gives another valid model; no format
+here has a checksum that could tell, so such a file counts as taken.
 """
 import argparse
 import collections
@@ -19,11 +23,14 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf.constants import Keys
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -33,8 +40,11 @@ from test_vision import random_eyes, write_smolvlm  # noqa: E402
 
 from formats.experts import save_expert  # noqa: E402
 from formats.eyes import load_eyes  # noqa: E402
+from formats.gguf_file import HARMLESS, NEUTRAL, USED  # noqa: E402
+from formats.huggingface import CHANGING, FACTORS, HF_KEYS  # noqa: E402
 from formats.load import load  # noqa: E402
 from formats.safetensors_file import save_whole  # noqa: E402
+from formats.tokenizer import ADDED_TOKEN, NAMES  # noqa: E402
 from harness.experts import load_expert  # noqa: E402
 from harness.flags import parse_flags  # noqa: E402
 from harness.runs import read_state  # noqa: E402
@@ -73,8 +83,15 @@ def damaged_bytes(rng, written):
     return b"" if how == "empty" else rng.randbytes(200)
 
 def damaged_json(rng, value):
-    """A JSON value with one thing in it changed, left out or added."""
+    """A JSON value with one to three things in it changed or left out."""
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        value = changed_once(rng, value)
+    return value
+
+def changed_once(rng, value):
     value = copy.deepcopy(value)
+    if not isinstance(value, (dict, list)):
+        return rng.choice(VALUES)
     place = value
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place)))
@@ -90,29 +107,174 @@ def damaged_json(rng, value):
             place[key] = rng.choice(VALUES)
         return value
 
-def damage_file(rng, path):
-    """Damages a file in place: as JSON where it is some, or as bytes."""
-    if path.suffix == ".json" and rng.random() < 0.8:
-        changed = damaged_json(rng, json.loads(path.read_text()))
-        path.write_text(json.dumps(changed), encoding="utf-8")
+# keys that formats document; most of them are in no file here and are put in
+CONFIG_KEYS = sorted(CHANGING | FACTORS | set(HF_KEYS.values()) | {
+    "architectures", "model_type", "hidden_act", "rope_theta", "rope_scaling", "rope_parameters",
+    "layer_types", "sliding_window", "use_sliding_window", "max_window_layers", "eos_token_id",
+    "bos_token_id", "pad_token_id", "original_max_position_embeddings",
+    "attention_dropout", "pretraining_tp", "use_cache", "torch_dtype"})
+TOKENIZER_KEYS = ["version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+                  "post_processor", "decoder", "model"]
+MODEL_KEYS = ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
+              "byte_fallback", "ignore_merges"]
+ADDED_KEYS = sorted(ADDED_TOKEN)
+TOKENIZER_CONFIG_KEYS = [*NAMES, "chat_template", "added_tokens_decoder", "additional_special_tokens",
+                         "extra_special_tokens", "add_bos_token", "add_eos_token", "add_prefix_space",
+                         "clean_up_tokenization_spaces", "split_special_tokens", "model_max_length",
+                         "tokenizer_class", "padding_side", "legacy"]
+GGUF_KEYS = sorted(f"llama.{name}" for name in USED | HARMLESS | NEUTRAL.keys()) + [
+    key for group in (Keys.General, Keys.Tokenizer) for key in vars(group).values()
+    if isinstance(key, str) and "." in key and "{" not in key]
+# what a model may rightly have otherwise: {file: keys}
+DEFINING = {"config.json": {"rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "text_config",
+                            "vision_config", "scale_factor"},
+            "params.json": {"norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor"},
+            "model.gguf": {"llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"}}
+# and what changes only how a text is read, or a chat written
+OF_TEXT = {f"tokenizer.ggml.{name}" for name in ("tokens", "merges", "token_type", "pre")}
+OF_CHATS = {"chat_template", "added_tokens_decoder", "tokenizer.chat_template", "additional_special_tokens",
+            "extra_special_tokens", *NAMES}
+
+def damage_document(rng, path):
+    """Damages a JSON file as a whole: one of its documented keys, or any place in it."""
+    document = json.loads(path.read_text())
+    places = {"config.json": [(document, CONFIG_KEYS)],
+              "tokenizer_config.json": [(document, TOKENIZER_CONFIG_KEYS)]}.get(path.name, [])
+    if path.name == "tokenizer.json" and isinstance(document.get("model"), dict):
+        tokens = [token for token in document.get("added_tokens") or [] if isinstance(token, dict)]
+        places = [(document, TOKENIZER_KEYS), (document["model"], MODEL_KEYS),
+                  *[(token, ADDED_KEYS) for token in tokens]]
+    if places and rng.random() < 0.6:
+        place, keys = rng.choice(places)
+        key = rng.choice(keys)
+        if rng.random() < 0.2:
+            place.pop(key, None)
+        else:
+            place[key] = rng.choice(VALUES)
     else:
-        path.write_bytes(damaged_bytes(rng, path.read_bytes()))
+        document = damaged_json(rng, document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+def damage_file(rng, path):
+    """Damages a file in place: as JSON or by its fields where it has some, or as bytes."""
+    if path.suffix == ".json" and rng.random() < 0.8:
+        with suppress(ValueError, AttributeError, TypeError):  # it is no document any more
+            damage_document(rng, path)
+            return
+    if path.suffix == ".gguf" and rng.random() < 0.8:
+        with suppress(Exception):  # as the gguf package finds it
+            damage_fields(rng, path)
+            return
+    path.write_bytes(damaged_bytes(rng, path.read_bytes() or b" "))
+
+def damage_fields(rng, path):
+    """Writes a GGUF file anew, with a field of its header left out, put in or changed."""
+    reader = GGUFReader(path)
+    fields = {key: (field.contents(), field.types) for key, field in reader.fields.items()
+              if not key.startswith("GGUF.")}
+    key = rng.choice([*fields, *GGUF_KEYS])
+    if key in fields and rng.random() < 0.25:
+        del fields[key]
+    else:
+        value, kind = rng.choice([
+            (0, "UINT32"), (1, "UINT32"), (4, "UINT32"), (7, "UINT32"), (2 ** 32 - 1, "UINT32"),
+            (-1, "INT32"), (0.0, "FLOAT32"), (0.5, "FLOAT32"), (1.0, "FLOAT32"), (float("nan"), "FLOAT32"),
+            (True, "BOOL"), (False, "BOOL"), ("", "STRING"), ("none", "STRING"), ("yarn", "STRING"),
+            ([1, 2], "INT32"), (["a", "b"], "STRING")])
+        kinds = [GGUFValueType[kind]]
+        fields[key] = (value, [GGUFValueType.ARRAY, *kinds] if isinstance(value, list) else kinds)
+    anew = path.parent.parent / "anew.gguf"
+    writer = GGUFWriter(anew, "llama")
+    for key, (value, kinds) in fields.items():
+        writer.kv_data[0].pop(key, None)  # the architecture, which the writer puts in itself
+        writer.add_key_value(key, value, kinds[0], kinds[-1] if kinds[0] == GGUFValueType.ARRAY else None)
+    if "general.architecture" not in fields:
+        del writer.kv_data[0]["general.architecture"]
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    anew.replace(path)
+
+def what_changed(original, damaged):
+    """{file: keys} of a folder in which documents differ; None for the keys of one that is no document."""
+    changed = {}
+    for path in sorted(damaged.iterdir()):
+        before = original / path.name
+        if path.read_bytes() == before.read_bytes():
+            continue
+        try:
+            old, new = fields_of(before), fields_of(path)
+        except (ValueError, KeyError, IndexError, OverflowError, AttributeError, RecursionError):
+            changed[path.name] = None
+            continue
+        changed[path.name] = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    return changed
+
+def fields_of(path):
+    """{key: value, as text} of a document. Raises what its reader raises; weights are none."""
+    if path.suffix == ".json":
+        return {key: json.dumps(value) for key, value in json.loads(path.read_text()).items()}
+    if path.suffix != ".gguf":
+        raise ValueError("no document")
+    reader = GGUFReader(path)
+    weights = {tensor.name: tensor.data.tobytes() for tensor in reader.tensors}
+    return {key: repr(field.contents()) for key, field in reader.fields.items()} | weights
 
 # -- inputs: (rng, originals, folder) -> what is wrong with what was taken, or None --------------------------
 
+TEXTS = ["Hello, 12  ab apples", "  naïve\tcafé\n\n東京"]
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+
+def loaded(folder):
+    return load(folder / "model.gguf" if (folder / "model.gguf").exists() else folder, "cpu")
+
+def chat_of(tokenizer):
+    return tokenizer.chat(CHAT, "So") if tokenizer.format is not None else None
+
 def try_checkpoint(rng, originals, folder):
-    source = rng.choice([originals / name for name in ("meta", "hf", "gguf", "with eyes")])
+    source = rng.choice([originals / name for name in ("meta", "hf", "sharded", "gguf", "gguf", "with eyes")])
     copied = Path(shutil.copytree(source, folder / source.name))
-    damage_file(rng, rng.choice(sorted(copied.iterdir())))
-    model, tokenizer = load(copied / "model.gguf" if source.name == "gguf" else copied, "cpu")
-    if not model(TOKENS).isfinite().all():
+    for _ in range(rng.choice([1, 1, 2, 3, 4])):
+        damage_file(rng, rng.choice(sorted(copied.iterdir())))
+    model, tokenizer = loaded(copied)
+    logits = model(TOKENS)
+    if not logits.isfinite().all():
         return "logits that are no numbers"
     if isinstance(model.tok_embeddings, SeeingEmbedding) and not sees_numbers(model.tok_embeddings.eyes):
         return "eyes that see no numbers"
-    tokenizer.encode("Hello, 12 apples")
-    if tokenizer.format is not None:
-        tokenizer.chat([{"role": "user", "content": "Hi"}], "So")
+    ids = [tokenizer.encode(text) for text in TEXTS]
+    chat = chat_of(tokenizer)
+    changed = what_changed(source, copied)
+    original, original_tokenizer = loaded(source)
+    weights_changed = any(keys is None or keys & DEFINING.get(file, set()) or
+                          any("weight" in key for key in keys) for file, keys in changed.items())
+    keys = set().union(*[keys or {file} for file, keys in changed.items()])
+    if not weights_changed and not torch.equal(logits, original(TOKENS)):
+        return f"other logits, by {changed}"
+    of_words = OF_TEXT & keys or "tokenizer.model" in changed or changed.get("tokenizer.json", ()) is None
+    if ids != [original_tokenizer.encode(text) for text in TEXTS] and not of_words and ids != library(copied):
+        return f"other ids, by {changed}"
+    may_chat_otherwise = of_words or OF_CHATS & keys or any("token" in key for key in keys) or \
+        None in changed.values()
+    if not may_chat_otherwise and chat != chat_of(original_tokenizer):
+        return f"another chat, by {changed}"
     return None
+
+def library(folder):
+    """The ids that the tokenizers package reads in TEXTS; None where there is none, or no tokenizer.json."""
+    if not (folder / "tokenizer.json").exists() or not find_spec("tokenizers"):
+        return None
+    from tokenizers import Tokenizer
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # the package raises nothing more precise
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 def sees_numbers(eyes):
     size = eyes.args.image_size
@@ -204,14 +366,30 @@ if find_spec("PIL"):
 def write_originals(folder):
     write_meta(folder / "meta", [random_state()])
     write_hf_by_hand(folder / "hf")
+    write_hf_by_hand(folder / "sharded", shards=3)
     write_gguf(folder / "gguf")
     write_smolvlm(folder / "with eyes")
+    for name in ("hf", "sharded", "with eyes"):
+        complete_tokenizer(folder / name / "tokenizer.json")
     if "image" in INPUTS:
         write_images(folder)
     z = {"layers.0.attention.wq": torch.ones(48)}
     torch.save({"state": {"z": z, "best": z, "step": 3, "best_step": 2, "best_accuracy": 0.5,
                           "optimizer": {"state": {}, "param_groups": []}},
                 "config": {"task": "math"}, "fingerprint": "f", "logged": 100}, folder / "state.pt")
+
+def complete_tokenizer(path):
+    """Writes all fields that the tokenizers package wants to read, among them a token that is not special."""
+    written = json.loads(path.read_text())
+    flags = dict.fromkeys(ADDED_TOKEN - {"id", "content", "special"}, False)
+    added = [flags | {"special": True} | token for token in written["added_tokens"]]
+    added.append(flags | {"id": 256 + len(added), "content": "12", "special": False})
+    written["pre_tokenizer"]["trim_offsets"] = True
+    written["decoder"] = dict(written["pre_tokenizer"])
+    for byte, text in (("þ", "ab"), ("ÿ", "pp")):  # bytes that no text has
+        written["model"]["vocab"][text] = written["model"]["vocab"].pop(byte)
+    written["model"]["merges"] = ["a b", "p p"]
+    path.write_text(json.dumps(written | {"added_tokens": added}))
 
 def write_images(folder):
     """A picture in each format, with EXIF that turns it where there can be some."""
@@ -249,7 +427,7 @@ def fuzz(n, seed, show=print):
         write_originals(originals)
         for i in range(n):
             rng = random.Random(f"{seed} {i}")
-            name = rng.choice(sorted(INPUTS))
+            name = "checkpoint" if rng.random() < 0.5 else rng.choice(sorted(INPUTS))
             outcome, said = outcome_of(INPUTS[name], rng, originals)
             counts[name, outcome] += 1
             if outcome not in ("sentence", "taken"):
