@@ -58,8 +58,8 @@ def basis_of_side(W, on_output):
     """Singular vectors on one side of W (out, in), the smaller or not: U (out, r) or V (in, r), float64.
 
     Orthonormal also where W is of less than full rank, as with heads that were pruned or rows that stand
-    twice: the vectors of σ ≈ 0 are drawn, the same in all processes, and made orthogonal to the others. What z
-    is there is of no consequence, because W makes nothing of these directions.
+    twice: the vectors of σ ≈ 0 are drawn, the same in all processes, and made orthogonal to the others. What
+    z is there is of no consequence, because W makes nothing of these directions.
     """
     W = W.to(device() or W.device, torch.float64)
     basis = svf.decompose(W)

@@ -59,8 +59,9 @@ def improve_of(config):
 
 def refuse_changed(config, names, why):
     """Raises ValueError for the first of the flags that is not at its default, and says why it cannot be."""
-    for name in changed(config, names)[:1]:
-        raise ValueError(f"{flag_name(name)} {why}; leave it out")
+    wrong = changed(config, names)
+    if wrong:
+        raise ValueError(f"{flag_name(wrong[0])} {why}; leave it out")
 
 def check_flags(config):
     """Raises ValueError for flags that do not go together."""
