@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from model import Sampling, Stopping, common_prefix_length, generate, pad
+from model import Sampling, Stopping, generate, read_prompts
 from rl import chat_ids, rollout
 from svf import mix, using
 from tasks.dispatch import Category, dispatch_problem, dispatch_task, other
@@ -112,11 +112,8 @@ def calibrated_bias(model, tokenizer, categories):
     first = list(first_tokens(tokenizer, categories))
     device = model.tok_embeddings.weight.device
     prompts = [dispatch_ids(tokenizer, categories, request) for request in calibration_requests(categories)]
-    tokens, lengths = pad(prompts, device)
-    prefix_length = common_prefix_length(prompts)
-    last = torch.arange(len(tokens), device=device), lengths - 1 - prefix_length
     with using(model, {}):
-        h = model.hidden_sharing_prefix(tokens, prefix_length)[last]  # (B, dim)
+        h, _, _ = read_prompts(model, prompts, new_tokens=0)  # (B, dim)
     logp = model.logits(h).float().log_softmax(dim=-1)[:, first]  # (B, K)
     leaning = torch.zeros(len(first), device=device)
     for _ in range(100):  # Sinkhorn's steps: the columns are brought to equal shares, softmax keeps rows at 1

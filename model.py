@@ -4,8 +4,9 @@ Names are Meta's, because they are the keys of a Llama checkpoint. From leaf to 
 grouped-query attention, SwiGLU, block, Transformer; then `generate`, which continues a batch of prompts.
 
 Batches are padded on the right everywhere, so a token's index in its row is its position: whole rows need no
-mask but the causal one, and a decoded token overwrites the padding at its row's next position. A prefix that
-all rows have in common is computed once, gradient included, unless each row has a z of its own.
+mask but the causal one, and a decoded token overwrites the padding at its row's next position. A prompt that
+several rows have is read once for all of them, and so is what all prompts begin with, gradient included,
+unless each row has a z of its own.
 
 Left out: sliding windows, quantized arithmetic, paged caches. Loading is the business of formats/.
 
@@ -261,27 +262,43 @@ def draw(logits, sampling):
         ids = torch.searchsorted(cdf, u * below, right=True)
     return ids[:, 0], logp.gather(1, ids)[:, 0]
 
+def read_prompts(model, prompts, new_tokens, alike=True):
+    """Read each different prompt once -> feature (B, dim) of each prompt's last token, a cache with a row for
+    each of the B prompts and room for new_tokens behind the longest, lengths (B,).
+
+    Gradients flow through all of it. alike=False reads every row for itself, where each has its own z.
+    """
+    device = model.tok_embeddings.weight.device
+    different = list(dict.fromkeys(map(tuple, prompts))) if alike else prompts
+    tokens, lengths = pad(list(map(list, different)), device)  # (P, longest)
+    cache = kv_cache(model.args, len(different), tokens.shape[1] + new_tokens, model.tok_embeddings.weight)
+    prefix_length = common_prefix_length(different) if alike else 0
+    h = model.hidden_sharing_prefix(tokens, prefix_length, cache)  # (P, longest − prefix_length, dim)
+    h = h[torch.arange(len(different), device=device), lengths - prefix_length - 1]  # (P, dim)
+    if not alike:
+        return h, cache, lengths
+    row_of = {prompt: row for row, prompt in enumerate(different)}
+    rows = torch.tensor([row_of[tuple(prompt)] for prompt in prompts], device=device)  # (B,)
+    # a copy, even where all prompts differ: what attention saved for its gradient must not be written over
+    return h[rows], [(keys[rows], values[rows]) for keys, values in cache], lengths[rows]
+
 @torch.no_grad()
 def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None):
     """Continue every prompt: a list of B token lists -> (B lists of sampled ids, B lists of their log-probs).
 
     on_token(row, id) sees each new token. Finished rows leave the batch once they are an eighth of it.
     select_rows belongs to rows that have a z each (`svf.using` gives it): it is called with the indices of
-    the rows that stay, and the prompts' common prefix is then read in every row and not once for all.
+    the rows that stay, and every row then reads its prompt for itself.
     Raises ValueError for a prompt that is empty, or too long for the model.
     """
     if not all(prompts):
         raise ValueError("every prompt needs at least one token")
-    table = model.tok_embeddings.weight
-    tokens, lengths = pad(prompts, table.device)
-    longest = tokens.shape[1]
+    device = model.tok_embeddings.weight.device
+    longest = max(map(len, prompts))
     if longest + stopping.max_new_tokens > model.args.max_seq_len:
         raise ValueError(f"{longest} prompt tokens and {stopping.max_new_tokens} new ones do not fit "
                          f"the model's {model.args.max_seq_len}")
-    cache = kv_cache(model.args, len(prompts), longest + stopping.max_new_tokens, table)
-    prefix_length = common_prefix_length(prompts) if select_rows is None else 0
-    h = model.hidden_sharing_prefix(tokens, prefix_length, cache)
-    h = h[torch.arange(len(prompts), device=table.device), lengths - prefix_length - 1]  # (B, dim)
+    h, cache, lengths = read_prompts(model, prompts, stopping.max_new_tokens, alike=select_rows is None)
     positions = lengths  # where each row's next token stands
 
     ids = [[] for _ in prompts]
@@ -304,13 +321,13 @@ def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None
         finished = len(in_batch) - len(unfinished)
         if finished >= len(in_batch) / 8:
             staying = [row for row, i in enumerate(in_batch) if i in unfinished]
-            rows = torch.tensor(staying, device=table.device)
+            rows = torch.tensor(staying, device=device)
             if select_rows is not None:
                 select_rows(rows)
             cache = [(keys[rows], values[rows]) for keys, values in cache]
             positions = positions[rows]
             in_batch = [i for i in in_batch if i in unfinished]
-        last = torch.tensor([[ids[i][-1]] for i in in_batch], device=table.device)  # (B, 1)
+        last = torch.tensor([[ids[i][-1]] for i in in_batch], device=device)  # (B, 1)
         h = model.hidden_after_cache(last, cache, positions, in_use=longest + step + 1)[:, 0]
         positions = positions + 1
     return ids, logprobs

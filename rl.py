@@ -25,7 +25,7 @@ from statistics import fmean
 import torch
 import torch.nn.functional as F
 
-from model import Sampling, Stopping, common_prefix_length, generate, pad
+from model import Sampling, Stopping, generate, pad, read_prompts
 from svf import Collapse
 from tasks.interface import chat_turns
 
@@ -91,13 +91,18 @@ def metrics_of(answers):
 def answer_logprobs(model, answers, sampling):
     """log π over the vocabulary where an answer token is predicted: (N, vocab_size) float32 for the N answer
     tokens, answer by answer, and the row (N,) of each."""
-    # the last token of a row predicts nothing that is scored
-    tokens, _ = pad([(a.prompt + a.ids)[:-1] for a in answers], model.tok_embeddings.weight.device)
-    prefix_length = common_prefix_length([a.prompt for a in answers])
-    where = [(row, len(a.prompt) - 1 + t) for row, a in enumerate(answers) for t in range(len(a.ids))]
-    rows, columns = torch.tensor(where, device=tokens.device).T
-    h = model.hidden_sharing_prefix(tokens, prefix_length)  # (B, T − prefix_length, dim)
-    logits = model.logits(h[rows, columns - prefix_length]).float()  # (N, vocab_size)
+    device = model.tok_embeddings.weight.device
+    longest = max(len(a.ids) for a in answers)
+    h, cache, lengths = read_prompts(model, [a.prompt for a in answers], longest - 1)
+    h = h[:, None]  # (B, 1, dim): a prompt's last token predicts the answer's first
+    if longest > 1:
+        # the last token of an answer predicts nothing that is scored
+        tokens, _ = pad([a.ids[:-1] or [0] for a in answers], device)  # (B, longest − 1)
+        behind = model.hidden_after_cache(tokens, cache, lengths, in_use=cache[0][0].shape[2])
+        h = torch.cat([h, behind], dim=1)  # (B, longest, dim)
+    where = [(row, t) for row, a in enumerate(answers) for t in range(len(a.ids))]
+    rows, columns = torch.tensor(where, device=device).T
+    logits = model.logits(h[rows, columns]).float()  # (N, vocab_size)
     if sampling.logit_bias is not None:
         logits = logits + sampling.logit_bias
     return F.log_softmax(logits / sampling.temperature, dim=-1), rows
@@ -137,7 +142,8 @@ def accumulate_gradient(learner, answers, advantages, sampling):
     rows = list(range(n))
     if settings.lam == 0:
         rows = [i for i in rows if advantages[i] != 0]  # the others add nothing
-    rows.sort(key=lambda i: len(answers[i].prompt) + len(answers[i].ids))  # like lengths: little padding
+    # answers to one problem side by side, whose prompt is then read once, and like lengths: little padding
+    rows.sort(key=lambda i: (len(answers[i].prompt), answers[i].prompt, len(answers[i].ids)))
     kl_sum = 0.0
     for start in range(0, len(rows), settings.micro_batch):
         in_batch = rows[start:start + settings.micro_batch]

@@ -39,7 +39,7 @@ def settings(**changes):
 
 def gradient(model, z, batch, lam, micro_batch=3, logit_bias=None, rewards=REWARDS):
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
-    advantages = leave_one_out(rewards, 3)
+    advantages = leave_one_out(rewards, len(rewards))
     with using(model, z):
         learner = Learner(model, None, svf, None, Sampling(0.7, logit_bias),
                           settings(lam=lam, micro_batch=micro_batch), reinforce)
@@ -76,6 +76,25 @@ def test_the_gradient_is_that_of_equation_1(tiny, lam, prefix):
     by_hand(model, z, batch, 0.7, lam).backward()
     wanted = torch.cat([v.grad for v in z.values()])
     assert (flat - wanted).norm() < 1e-3 * wanted.norm()
+
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_a_prompt_is_read_once_for_all_its_answers_and_the_gradient_stays(tiny, lam):
+    """Three different prompts of five answers, two of them of one token."""
+    model, _ = tiny
+    prompts = [[5, 9, 200], [7], [5, 9, 200], [5, 9, 200, 41], [7]]
+    ids = [[4, 4], [17, 3, 9, 250], [2], [8, 8, 100], [30]]
+    batch = [Answer(p, a, [], "", r, True) for p, a, r in zip(prompts, ids, (1, -1, 1, -1, -1))]
+    z = {n: v.requires_grad_() for n, v in random_z(model).items()}
+    by_hand(model, z, batch, 0.7, lam).backward()
+    wanted = torch.cat([v.grad for v in z.values()])
+    shapes = []
+    hook = model.tok_embeddings.register_forward_hook(lambda _, inputs, h: shapes.append(inputs[0].shape))
+    z = {n: v.detach() for n, v in z.items()}
+    for micro_batch in (5, 2):
+        flat, _ = gradient(model, z, batch, lam, micro_batch, rewards=[a.r for a in batch])
+        assert (flat - wanted).norm() < 1e-5 * wanted.norm()
+    hook.remove()
+    assert shapes[:2] == [(3, 4), (5, 3)]  # the prompts, then what stands behind them
 
 def test_padding_and_micro_batches_do_not_change_the_gradient(tiny):
     model, _ = tiny
