@@ -4,8 +4,14 @@ An adapter is three functions, `wrap`, `start` and `using`; svf.py says what eac
 
     python -m scripts.train --task math --adapter examples.channels
 """
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+if __name__ == "__main__":  # before the imports, which need the folder above
+    print("an adapter is not run by itself: run python train.py --task math --adapter examples.channels",
+          file=sys.stderr)
+    sys.exit(2)
 
 import torch
 from torch import nn

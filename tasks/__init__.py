@@ -2,7 +2,10 @@
 
     interface.py            Problem, Task
     catalog.py              every task by its name
-    grading.py, judged_programs.py, sandbox.py  what counts as right; running programs that a model wrote
+    grading.py              what counts as right: numbers, options, letters, texts, programs
+    conclusion.py           what an answer concludes: not what it asks, denies or leaves open
+    numerals.py, spelling.py  numbers and texts as people write them
+    judged_programs.py, sandbox.py  running programs that a model wrote
     generated.py            what generated families share
     math_problems.py …      one file per family; each ends with its list TASKS
     jsonl.py, real_sets.py  a user's own questions; the paper's data sets

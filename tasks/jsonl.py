@@ -6,9 +6,9 @@
     {"question": "What is this?", "answer": "a cat", "image": "photos/7.jpg"}
 
 An image's path begins at the folder of the jsonl file. Other keys of a row are left alone. It is graded as an
-option if it has options, as a number if its answer is one, else as a text. A hash of the question, or of its
-image's name, says which split it is in, so a file of enough rows keeps its splits as it grows. The model
-reads only the question, which must name the options.
+option if it has options, as a number if its answer is one, perhaps with a unit ("5 km", "50%"), else as a
+text. A hash of the question, or of its image's name, says which split it is in, so a file of enough rows
+keeps its splits as it grows. The model reads only the question, which must name the options.
 """
 import codecs
 import json
@@ -17,8 +17,9 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from tasks.grading import is_one_number, score_numbers, score_options, score_texts
+from tasks.grading import score_numbers, score_options, score_quantities, score_texts
 from tasks.interface import Problem, Rows, Task
+from tasks.numerals import is_one_number, quantity, text_of_number
 
 OWN_ROW = ('{"question": "…", "answer": "…"} and, if you like, "options": ["…", …], "system", "prefill", '
            '"image"')
@@ -59,10 +60,6 @@ def read_problems(path, problem_of, row_looks_like):
                 f"{path} line {number} cannot be read ({error!r}); a row is {row_looks_like}") from error
     return problems
 
-def text_of_number(value):
-    """12.0 -> '12'; as many digits as a float has."""
-    return f"{value:.15g}"
-
 def text_of(row, key, default=None):
     """The text at `key`; a number is taken as its text. Raises ValueError for anything else."""
     value = row.get(key, default)
@@ -98,11 +95,13 @@ def own_problem(row):
                    image=text_of(row, "image") if row.get("image") else "")
 
 def score_own(problems, texts):
-    """Each answer as its row asks: an option, a number or a text."""
+    """Each answer as its row asks: an option, a quantity, a number or a text."""
     rewards = []
     for problem, text in zip(problems, texts):
         if problem.options:
             score = score_options
+        elif quantity(problem.gold):
+            score = score_quantities
         elif is_one_number(problem.gold):
             score = score_numbers
         else:

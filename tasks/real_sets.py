@@ -11,14 +11,16 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
-from tasks.grading import numbers, score_expressions, score_letters, score_numbers, score_programs
+from tasks.grading import score_expressions, score_letters, score_numbers, score_programs
 from tasks.interface import Problem, ProgramCheck, Rows, Task
-from tasks.jsonl import read_problems, text_of_number
+from tasks.jsonl import read_problems
 from tasks.judged_programs import JudgedCheck, score_judged_programs
 from tasks.math_problems import MATH_TASK
+from tasks.numerals import numbers, text_of_number
 
 # -- a row -> a Problem --------------------------------------------------------------------------------------
 
@@ -27,10 +29,9 @@ def gsm8k_problem(row):
     return Problem(row["question"], gold=text_of_number(gold))
 
 def mawps_problem(row):
-    gold = float(row["answer"])
-    if not math.isfinite(gold):
-        raise ValueError(f"answer is {gold}")
-    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold))
+    if not math.isfinite(float(row["answer"])):
+        raise ValueError(f"answer is {row['answer']}")
+    return Problem(row["question"], MATH_TASK.prefill, text_of_number(Fraction(str(row["answer"]))))
 
 def math_problem(row):
     if "\\boxed" not in row["solution"]:

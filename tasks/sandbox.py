@@ -200,14 +200,19 @@ def run_programs(programs, seconds):
 
 GOOD = Program("import math\ndef f(x): return math.sqrt(x)", "f", [[4]])
 BAD = Program("import os\ndef f(x): return len(os.listdir('/'))", "f", [[4]])
+TRIES = 3  # of the good program: on a loaded machine one in several hundred fails
 
 @functools.cache
 def fence():
-    """What holds programs on this machine, in words; tried once with a known good and a known bad program.
+    """What holds programs on this machine, in words; tried once with a known good program, again where it
+    fails, and a known bad one.
 
     Raises ValueError where a good program cannot run (every answer would be graded wrong), or a bad one can.
     """
-    written = written_by(GOOD, seconds=20)
+    written = b""
+    for _ in range(TRIES):
+        if read_results(written) != [2.0]:
+            written = written_by(GOOD, seconds=20)
     if read_results(written) != [2.0]:
         raise ValueError("the sandbox cannot run a harmless program here; tasks that run programs need "
                          "another machine, or fewer restrictions on this one")
@@ -216,9 +221,6 @@ def fence():
     if json.loads(written)["filtered"]:
         return "a kernel filter on system calls"
     return "an audit hook alone: this kernel gives no filter on system calls"
-
-def is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 def are_close(a, b, tolerance):
     """Whether a float is near; two integers, infinities and NaNs are not near, they are equal or not. Where a
@@ -234,16 +236,15 @@ def are_close(a, b, tolerance):
     return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= max(tolerance, 1e-6 * abs(b))
 
 def same(a, b, tolerance=0.0):
-    """Equal as Python's == says, all the way down, where 20 is 20.0 but True is not 1; floats to within
-    tolerance (1e-6 at least, relative and, where a float is expected, absolute)."""
-    if is_number(a) and is_number(b):
+    """Equal as Python's == says, all the way down, as the sets' own asserts have it: 20 is 20.0 and True is
+    1, but a list is no tuple; floats to within tolerance (1e-6 at least, relative and, where a float is
+    expected, absolute). Both are literals of builtin types, so none brings an == of its own."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return a == b or are_close(a, b, tolerance)
     if type(a) is not type(b):
         return False
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same(x, y, tolerance) for x, y in zip(a, b))
     if isinstance(a, dict):
-        return same(set(a), set(b)) and all(same(a[k], b[k], tolerance) for k in a)
-    if isinstance(a, set):
-        return a == b and {type(x) is bool for x in a} == {type(x) is bool for x in b}
+        return set(a) == set(b) and all(same(a[k], b[k], tolerance) for k in a)
     return a == b

@@ -13,8 +13,10 @@ import pytest
 from conftest import children_of, state_of
 from hostile import CHEATS, CHECK, ESCAPES, KEPT, SOLUTION, TRAP
 
+from tasks.grading import score_programs
 from tasks.interface import Problem
 from tasks.judged_programs import JudgedCheck, score_judged_programs
+from tasks.real_sets import mbpp_problem
 from tasks.sandbox import CHILD, Program, fence, run_programs, same
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits are tested on Linux")
@@ -83,13 +85,36 @@ def f(kind):
                          {"a": 2, "b": 1}])
 
 def test_values_of_another_type_are_not_the_same():
-    assert not same([1, 2], (1, 2)) and not same(1, True) and not same({1}, {True}) and not same("1", 1)
-    assert not same({1: 2}, {True: 2}) and same({1: 2}, {1.0: 2})
+    assert not same([1, 2], (1, 2)) and not same("1", 1) and not same(None, 0) and not same([], ())
+    assert same({1: 2}, {1.0: 2})
     assert not same(1.0, float("inf")) and same(float("inf"), float("inf")) and not same(float("nan"), 1.0)
     assert not same(10 ** 400, 1.5) and not same(1.5, 10 ** 400) and not same(10 ** 400, 10 ** 400 + 1)
     assert same(20, 20.0) and same([20], [20.0])  # as the data set's own assert says
     assert same(5e-17, 0.0) and not same(1e-3, 0.0) and not same(5e-17, 0)
     assert same(0.1 + 0.2, 0.3) and not same(1.0, 1.1) and same(1.0, 1.05, 0.1)
+
+def test_truth_is_compared_as_the_sets_own_asserts_compare_it():
+    assert same(1, True) and same(True, 1) and same([0, 1], [False, True]) and same({1}, {True})
+    assert not same(2, True) and not same("True", True) and not same(None, False) and not same([], False)
+
+def test_a_program_may_give_1_where_the_assert_of_its_set_says_True():
+    row = {"prompt": "Is n even?", "entry_point": "is_even", "atol": 0,
+           "assertion": "assert is_even(2) == True\nassert is_even(3) == False",
+           "canonical_solution": "def is_even(n): return n % 2 == 0"}
+    problem = mbpp_problem(row)
+    answers = ["def is_even(n): return 1 - n % 2", "def is_even(n): return 2 - n % 2",
+               "def is_even(n): return str(n % 2 == 0)",
+               "class E:\n def __eq__(self, other): return True\ndef is_even(n): return E()",
+               "class I(int):\n def __eq__(self, other): return True\ndef is_even(n): return I(n)"]
+    assert score_programs([problem] * 5, answers) == [1, -1, -1, -1, -1]
+
+def test_a_self_test_that_fails_once_is_tried_again(tmp_path, monkeypatch):
+    from tasks import sandbox
+    trace = tmp_path / "the first child was here"
+    fails_first = (f"import os\nif not os.path.exists({str(trace)!r}):\n"
+                   f"    open({str(trace)!r}, 'w').close()\n    os._exit(1)\n")
+    monkeypatch.setattr(sandbox, "CHILD", fails_first + CHILD)
+    assert sandbox.fence.__wrapped__() and trace.exists()
 
 def test_a_hundred_hostile_programs_escape_nowhere_and_leave_nothing_behind():
     assert "kernel" in fence() and len(ESCAPES) == 100

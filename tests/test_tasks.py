@@ -1,4 +1,4 @@
-"""pytest tests/test_tasks.py: what is graded right, what cannot be guessed, and what is never shared."""
+"""pytest tests/test_tasks.py: what gold answers earn, what cannot be guessed, and what is never shared."""
 import collections
 import json
 import re
@@ -9,17 +9,6 @@ from harness.scores import chance
 from tasks.catalog import cousins_of, family_tasks, get_task
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
-from tasks.grading import (
-    chosen_letter,
-    chosen_option,
-    concluded_number,
-    mentioned_options,
-    mentions_gold,
-    numbers,
-    program_of,
-    score_expressions,
-)
-from tasks.interface import Problem
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD
 from tasks.real_sets import REAL_SETS
@@ -27,87 +16,6 @@ from tasks.reasoning_problems import REASONING, REASONING_HARD
 
 ALL = [*family_tasks()]
 TEMPLATES = {"math": (MATH, MATH_HARD), "code": (CODE, CODE_HARD), "reasoning": (REASONING, REASONING_HARD)}
-
-@pytest.mark.parametrize("text, value", [
-    ("so it is 2,125.", 2125), ("-10", -10), ("it costs $18.00", 18), ("20-10 = 10", 10), ("(3)-4", 4),
-    ("1,2,3", 3), ("1,234,567 cats", 1234567), ("-$5", -5), ("x = 3.5.", 3.5), ("none", None), ("", None),
-    ("\\boxed{9{,}500}", 9500), ("9,\\!500", 9500), (".5", 0.5), ("1/2", 0.5), ("-1/2", -0.5),
-    ("1 1/2", 1.5),
-    ("\\frac{1}{2}", 0.5), ("2½", 2.5), ("12/4", 4), ("12 / 4 = 3", 3), ("3/4/2020", 2020), ("1/0", 0),
-    ("\u221210", -10), ("3\u20135", 5), ("1 000", 1000), ("-½", -0.5),
-    ("-\\frac{1}{2}", -0.5), ("1 4/2", 2), ("24 1/2", 24.5), ("1\u00a0000\u202f000", 1000000),
-    ("1'000", 1000),
-    ("10 120 people", 120), ("100 200 300 400", 400), ("2 100 dollar bills", 100),
-    ("2e3", 2000), ("\u20ac5", 5),
-    ("1.5 \u00d7 10^3", 1500), ("6 \\times 10^{-2}", 0.06), ("2 * 10^2 = 200", 200), ("5 x 10 = 50", 50),
-    ("50%", 50), ("7 days", 7)])
-def test_the_last_number_of_a_text(text, value):
-    assert numbers(text)[-1:] == ([] if value is None else [value])
-
-@pytest.mark.parametrize("text, verdict", [
-    ("3 x 5 = 15 eggs. The cook uses 15 eggs for 5 cakes.", 15), ("3 * 5 = 15", 15), ("15 eggs.", 15),
-    ("15 eggs for 5 cakes", 15), ("The cook uses 15 eggs for 5 cakes.", 15), ("3 + 5 = 8", 8),
-    ("3 * 5 = 15\nThe answer is 15.\n\nThe answer is 15.", 15), ("The answer is: 15, for 5 cakes", 15),
-    ("5 - 3 = 2, and 2 + 4 = 6", 6), ("5 cakes * 3 eggs = 15 eggs * 24 hours = 360", 360),
-    ("= $1,200 for 5", 1200), ("so it is #### 15", 15), ("\\boxed{15} for 5 cakes", 15),
-    ("3 * 5 = 15 eggs, in 20 minutes", 15), ("The answer is 15, not 16.", 15),
-    ("The answer to 3 * 5 is 15", 15), ("The answer for 5 cakes is 15.", 15), ("answer for 5 cakes: 15", 15),
-    ("The answer to 1.5 + 2 is 15", 15), ("The answer of 15 is right for 5 cakes", 15),
-    ("The answer 15 is for 5 cakes", 15), ("The answer would be 15 for 5 cakes", 15),
-    ("To answer this, add 5 and 3 to get 8. Then take 2, which leaves 15.", 15), ("3 - 18 = - 15", -15),
-    ("The answer is - 15.", -15), ("The answer:\n- 15 eggs", 15),
-    ("Final answer - 15", 15), ("The answer: - 15", 15),
-    ("I am happy to answer: 15, for 3 eggs and 5 cakes", 15), ("The answer is fifteen.", 15),
-    ("3 eggs and 5 cakes", 5), ("I do not know", None), ("Fifteen.", 15), ("fifteen, not 16", 16),
-    ("twenty-five", None), ("one hundred eggs", None), ("No one knows", None), ("8 million", 8)])
-def test_the_number_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
-    question = "A cook uses 3 eggs for one cake. How many eggs does the cook use for 5 cakes?"
-    assert concluded_number(question, text) == verdict
-
-@pytest.mark.parametrize("text, verdict", [
-    ("Ben", "ben"), ("Ben is taller than Anna.", "ben"), ("Of Anna and Ben, the taller is Ben.", "ben"),
-    ("It is Ben, not Anna", "ben"), ("Anna is 5. The answer is Ben.", "ben"),
-    ("The answer to whether Anna or Ben is taller is Ben", "ben"),
-    ("To answer this, compare Anna and Ben: it is Ben", "ben"),
-    ("Anna or Ben? Ben", "anna"), ("neither", None), ("BEN!", "ben"), ("Benny", None)])
-def test_the_option_an_answer_concludes_with_is_what_a_person_would_read(text, verdict):
-    assert chosen_option(("Anna", "Ben"), text) == verdict
-
-@pytest.mark.parametrize("text, letter", [
-    ("the answer is (B)", "B"), ("B) a dog", "B"), ("(C)", "C"), ("The answer is: 3.", "C"),
-    ("A dog barks", "A"), ("The answer is a chemical reaction", None), ("the answer is (b)", "B"),
-    ("I think so", None), ("", None), ("the answer is (A). No: the answer is (D)", "D"),
-    ("The answer is **B**.", "B"), ("The Answer is B", "B"), ("Answer is B", "B"), ("Answer: B", "B"),
-    ("**B**", "B"), ("[C]", "C"), ("$B$", "B"), ("\\boxed{\\text{D}}", "D"), ("<answer>E</answer>", "E"),
-    ("Option C is correct", "C"), ("The correct answer is option B.", "B"), ("I choose B", "B"),
-    ("The correct choice is (d)", "D"), ("(B) because (A) is wrong", "B"), ("Plants need light.\n\nB", "B"),
-    ("A's", None), ("The answer is Dogs", None), ("a) a dog", None), ("B) sunlight. Option A is wrong", "B"),
-    ("The answer is (B). Option A is wrong", "B"), ("The answer is 2.5 km", None), ("I pick 3 apples", None)])
-def test_the_letter_an_answer_chooses(text, letter):
-    assert chosen_letter(text) == letter
-
-@pytest.mark.parametrize("prefill, text, program", [
-    ("```python\n", "x = 1\n```\nDone.", "x = 1\n"), ("```python\n", "```python\nx = 1\n```", "x = 1\n"),
-    ("```python\n", "Here it is:\n```python\nx = 1\n```", "x = 1\n"), ("```python\n", "x = 1", "x = 1"),
-    ("```python\ndef f():", " return 1\n```", "def f(): return 1\n"),
-    ("```python\n", "```\nx = 1\n```", "\nx = 1\n"), ("```python\n", "```Python3\nx = 1\n```", "x = 1\n"),
-    ("```python\n", "x = 1\n```\nUse it:\n```python\nprint(x)\n```", "x = 1\n"),
-    ("```python\ndef f():", "```python\ndef f(): return 1\n```", "def f(): return 1\n")])
-def test_a_program_is_the_answers_own_fenced_block_or_what_the_prefill_opened(prefill, text, program):
-    assert program_of(Problem("", prefill), text) == program
-
-def test_an_option_that_is_a_number_does_not_stand_in_another():
-    options = ("3", "30", "300")
-    assert chosen_option(options, "3.") == "3" and chosen_option(options, "30") == "30"
-    assert not any(chosen_option(options, text) for text in ("3.5", "3,000", "-3", "2.3"))
-    assert chosen_option(("12", "15"), "It is $12.00.") == "12" and not chosen_option(("12", "15"), "12.05")
-    assert chosen_option(("5 km", "10 km"), "It is 5 km") == "5 km"
-    assert not chosen_option(("5 km", "10 km"), "It is 2.5 km")
-
-def test_options_are_whole_words():
-    assert mentioned_options(("Ann", "Anna"), "ann, no: ANNA.") == ["ann", "anna"]
-    assert mentioned_options(("cat", "dog"), "concatenate") == []
-    assert mentioned_options(("49", "4"), "It is 49") == ["49"]
 
 @pytest.mark.parametrize("name", ALL)
 def test_gold_answers_score_plus_one_and_empty_ones_minus_one(name):
@@ -179,16 +87,6 @@ def test_no_shortcut_passes_for_a_program(name):
         for texts in (handed_back, ["\n    return True\n```"] * 8, ["\n    pass\n```"] * 8):
             assert task.score(problems, texts) == [-1] * 8
 
-def test_lenient_finds_the_gold_anywhere_but_not_inside_a_word_or_number():
-    [p] = get_task("math").problems("val", 1, 0)
-    assert mentions_gold(p, f"It is {p.gold}, or 99999") and not mentions_gold(p, f"1{p.gold}")
-    assert not mentions_gold(p, f"{p.gold}.5") and mentions_gold(p, f"{p.gold}.")
-    assert mentions_gold(Problem("", "", "2125"), "so $2,125.00") and mentions_gold(p, f"${p.gold}.00")
-    assert mentions_gold(get_task("code").problems("val", 1, 0)[0], "") is None
-    assert mentions_gold(Problem("", gold="A"), "a dog") is None
-    assert mentions_gold(Problem("What is 3 - 18?", gold="-15"), "3 - 18 = - 15")
-    assert mentions_gold(Problem("", gold="15"), "The answer is fifteen.")
-
 def test_dispatch_requests_are_never_test_prompts_and_other_has_200_of_its_own():
     categories = [Category(name, ["e", "f"], name) for name in ("code", "math", "reasoning", "other")]
     train = dispatch_task(categories).problems("train", 400, 0)
@@ -210,13 +108,6 @@ def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
     for split in task.splits:
         problems = task.problems(split, 60 if task.stop else 10**6, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
-
-@pytest.mark.parametrize("text, r", [
-    ("so it is $\\boxed{\\frac{1}{2}}$", 1), ("The answer is $0.5$.", 1), ("\\boxed{\\dfrac12}", 1),
-    ("2", -1), ("", -1)])
-def test_expressions_are_compared_by_what_they_are(text, r):
-    pytest.importorskip("math_verify")
-    assert score_expressions([Problem("p", gold="we get $\\boxed{\\frac{1}{2}}.$")], [text]) == [r]
 
 def test_real_sets_have_the_papers_splits(data):
     real = {name: get_task(name, data) for name in REAL_SETS if name != "math500"}
