@@ -1,4 +1,4 @@
-"""A family of your own, `calendar`: questions on dates and years. It has no harder cousin.
+"""A family of your own, `calendar`: questions on dates and years. It has no harder variant.
 
     cp examples/calendar_questions.py tasks/      # then add its name to FAMILIES in tasks/catalog.py
     python train.py --task calendar
@@ -63,6 +63,6 @@ def score_dates(problems, texts):
         rewards += score([problem], [text])
     return rewards
 
-TASKS = [Task(name="calendar", description="calendar questions", system="Give only the answer.",
+TASKS = [Task(name="calendar", system="Give only the answer.",
               prefill="Answer:", max_new_tokens=16, score=score_dates,
               problems=Generator("calendar", make_calendar, CALENDAR).problems)]

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from formats.default_model import cache_folder
 from formats.safetensors_file import save_whole
 
-def kept_basis(fingerprint, name, W, decompose):
+def cached_basis(fingerprint, name, W, decompose):
     """The basis (r, r) of weight W of the model with that fingerprint: read, or made by decompose(W) and
     kept. Raises ValueError for a file that is damaged, or another weight's."""
     dtype = str(W.dtype).removeprefix("torch.")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from formats.checkpoint import LARGEST, understood
 from formats.safetensors_file import save_whole
 from vision.encoder import Eyes, EyesArgs
-from vision.seeing import give_sight
+from vision.seeing import give_eyes
 
 DEFAULT_EYES = "experts/eyes/smollm2-135m.safetensors"
 WITH_EYES = ("Idefics3ForConditionalGeneration", "SmolVLMForConditionalGeneration")
@@ -74,7 +74,7 @@ def frame_of(tokenizer):
 
 def attach_eyes(model, tokenizer, eyes):
     """The eyes of a checkpoint in the place where they belong."""
-    give_sight(model, tokenizer, eyes, *frame_of(tokenizer))
+    give_eyes(model, tokenizer, eyes, *frame_of(tokenizer))
 
 # -- eyes of a text model ------------------------------------------------------------------------------------
 
@@ -114,4 +114,4 @@ def load_eyes(path, model):
 def open_eyes(path, model, tokenizer):
     """Make sure that the model sees: by its own eyes, or by those at `path`."""
     if tokenizer.image_ids is None:
-        give_sight(model, tokenizer, load_eyes(path, model))
+        give_eyes(model, tokenizer, load_eyes(path, model))

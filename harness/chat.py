@@ -15,7 +15,7 @@ def score_nothing(problems, texts):
 
 def chat_task(config, problem):
     """A free answer to a prompt, which nobody scores; one that opened a fence ends with it."""
-    return Task(name="chat", description="", system="", prefill="", max_new_tokens=config.max_new_tokens,
+    return Task(name="chat", system="", prefill="", max_new_tokens=config.max_new_tokens,
                 problems=None, score=score_nothing, stop="```" if problem.prefill.startswith("```") else "")
 
 def stream_answer(config, adaptive, problem, mixture, stream):

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 import svf
-from formats.bases import kept_basis
+from formats.bases import cached_basis
 from formats.load import load
 from formats.tokenizer import read_template
 from harness.logs import dtype_name
@@ -72,7 +72,7 @@ class Bases:
         self.progress.update()
         if self.model.args.dim <= 1024:
             return decompose_there(W)
-        return kept_basis(self.model.fingerprint, name, W, decompose_there)
+        return cached_basis(self.model.fingerprint, name, W, decompose_there)
 
 def wrap_in_svf(model, names, device):
     """svf.wrap for a script."""

@@ -21,7 +21,7 @@ from harness.logs import append, command_line, machine, open_log
 from harness.models import bar, open_model
 from harness.report import report, say_found
 from harness.scores import TEST_SEED, gains, mean_and_error, templates_of
-from tasks.catalog import cousins_of, get_task
+from tasks.catalog import get_task, variants_of
 from tasks.dispatch import requests
 from tasks.interface import Task
 
@@ -34,7 +34,7 @@ RANDOM, SHUFFLED = "random/", "shuffled/"
 
 @dataclass
 class Config(ModelChoice):
-    tasks: str = flag("", "with commas between; empty: the unseen cousins of the experts' tasks")
+    tasks: str = flag("", "with commas between; empty: the harder variants of the experts' tasks")
     split: str = flag("test", "of their problems: test (unseen templates) or heldout (those of training)")
     rows: str = flag("", f"of {', '.join(ROWS)}; empty: all")
     dispatch: bool = flag(False, "the confusion matrices instead; then --n requests of each class")
@@ -77,9 +77,9 @@ def named_tasks(config):
     return tasks
 
 def unseen_tasks(config, experts):
-    names = cousins_of([expert.metadata["task"] for expert in experts.values() if expert.role == "task"])
+    names = variants_of([expert.metadata["task"] for expert in experts.values() if expert.role == "task"])
     if not names:
-        raise ValueError(f"no expert in {config.experts} has an unseen cousin; name --tasks")
+        raise ValueError(f"no expert in {config.experts} has a harder variant; name --tasks")
     return [get_task(name, config.data) for name in names]
 
 # -- the rows of the accuracy table --------------------------------------------------------------------------
@@ -252,8 +252,8 @@ def request_classes(config, categories):
             if asked:  # a file of one's own has no split heldout
                 classes.append(RequestClass(split, category.name, asked))
     for category in categories:
-        for cousin in cousins_of([category.task]):
-            asked = requests(cousin, "test", config.n, config.seed, config.data)
+        for variant in variants_of([category.task]):
+            asked = requests(variant, "test", config.n, config.seed, config.data)
             classes.append(RequestClass("unseen", category.name, asked))
     return classes
 

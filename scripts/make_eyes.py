@@ -34,7 +34,7 @@ from rl import Answer, answer_logprobs
 from tasks.easy_vqa import COLORS, SHAPES, VALIDATION, YES_OR_NO, read_part, words_of
 from vision.encoder import Eyes, EyesArgs
 from vision.images import read_image
-from vision.seeing import Sight, give_sight
+from vision.seeing import ImageReader, give_eyes
 
 REQUESTS = ("What is in the picture?", "Describe the picture.", "What do you see?", "What does this show?",
             "Say what is in the image.", "Describe what the image contains.")
@@ -135,7 +135,7 @@ class Teller:
     eyes: Eyes
     model: nn.Module
     tokenizer: object
-    sight: Sight
+    images: ImageReader
 
     def __post_init__(self):
         self.tokenizer.image_ids = self.ids_of_number
@@ -143,12 +143,12 @@ class Teller:
 
     def ids_of_number(self, number):
         """Images have no files here; they are named by their numbers in the batch."""
-        return self.sight.ids_at(int(number))
+        return self.images.ids_at(int(number))
 
     def look_at(self, pictures):
         """The pictures become the language model's images, in the order of the batch."""
         rows = self.eyes(pictures.pixels).flatten(0, 1)  # (B · n_features, dim)
-        self.sight.embedding.rows = rows.to(self.model.tok_embeddings.weight.dtype)
+        self.images.embedding.rows = rows.to(self.model.tok_embeddings.weight.dtype)
 
     def asked(self, number, request):
         """Ids of a request about the picture of that number in the batch."""
@@ -293,9 +293,9 @@ def main():
     problems = read_part(config.data, "train")
     model, tokenizer = open_language_model(config)
     eyes = new_eyes(config, model)
-    sight = give_sight(model, tokenizer, eyes)
+    images = give_eyes(model, tokenizer, eyes)
     eyes.requires_grad_(True)
-    lessons = lessons_of(config, eyes, Teller(eyes, model, tokenizer, sight))
+    lessons = lessons_of(config, eyes, Teller(eyes, model, tokenizer, images))
     state = {}
     if config.resume:
         state = read_state(out / "state.pt", config, model, lessons)

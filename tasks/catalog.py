@@ -52,6 +52,6 @@ def task_to_learn(name, data="", max_new_tokens=40):
         raise ValueError('"other" is the base model among experts; give the file another name')
     return task
 
-def cousins_of(names):
+def variants_of(names):
     """The harder variants, which no expert was trained on, of the tasks with these names."""
-    return [task.name for task in family_tasks().values() if task.cousin_of in names]
+    return [task.name for task in family_tasks().values() if task.variant_of in names]

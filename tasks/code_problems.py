@@ -1,4 +1,4 @@
-"""The family `code`: one-line Python functions, judged by running them, and the harder cousin `code_hard`."""
+"""The family `code`: one-line Python functions, judged by running them, and its variant `code_hard`."""
 from dataclasses import dataclass, replace
 
 from tasks.generated import Generator, fill, templates, words
@@ -177,10 +177,10 @@ INSTRUCTIONS = ("Use a single return statement.",
                 "Use one line.",
                 "Write only one line: return and an expression.")
 CODE_TASK = Task(
-    name="code", description="writing Python functions", system="Write Python code.", prefill="```python\n",
+    name="code", system="Write Python code.", prefill="```python\n",
     max_new_tokens=64, problems=Generator("code", make_code, CODE).problems, score=score_programs,
     stop="```", runs_programs=True, instruction=INSTRUCTIONS[0], instructions=INSTRUCTIONS)
 CODE_HARD_TASK = replace(
     CODE_TASK, name="code_hard", problems=Generator("code_hard", make_code, CODE_HARD).problems,
-    splits=("val", "test"), cousin_of="code")
+    splits=("val", "test"), variant_of="code")
 TASKS = [CODE_TASK, CODE_HARD_TASK]

@@ -72,6 +72,6 @@ class DispatchProblems:
 def dispatch_task(categories, data=""):
     """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
     problems = DispatchProblems(categories, data)
-    return Task(name="dispatch", description="which expert a request needs", system="", prefill="Answer:",
+    return Task(name="dispatch", system="", prefill="Answer:",
                 max_new_tokens=1, group=1, score=score_options,
                 problems=problems.problems, rows=problems.all)

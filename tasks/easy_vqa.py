@@ -88,7 +88,7 @@ def easy_vqa_task(name, folder):
     for split, problems in by_split.items():
         if not problems:
             raise ValueError(f"{folder} has too few images: none is left for the split {split!r} of {name}")
-    return Task(name=name, description=f"questions about the {about}s in pictures",
+    return Task(name=name,
                 system="Answer the question about the picture.", prefill="Answer:", max_new_tokens=12,
                 problems=Rows(name, by_split).problems, score=score_options, splits=tuple(by_split),
                 has_images=True)

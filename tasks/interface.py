@@ -33,7 +33,6 @@ def no_rows():
 @dataclass(frozen=True)
 class Task:
     name: str
-    description: str
     system: str
     prefill: str  # opens answers to requests that are not problems of the task
     max_new_tokens: int  # for base and expert alike; an answer cut off there is wrong
@@ -46,7 +45,7 @@ class Task:
     rows: Callable = no_rows  # () -> every Problem that stands in a file: a user's row may be any text
     group: int = 4  # answers to each problem in a step of training, which are compared with each other
     instruction: str = ""  # a line behind every question that says what form the answer should have
-    cousin_of: str = ""  # the task whose harder cousin this is; no expert is trained on it
+    variant_of: str = ""  # the task whose harder variant this is; no expert is trained on it
     # Form by the prompt, skill by z: `instruction` is the one of these with which the base model is right
     # most often on validation (scripts/eval.py --instructions).
     instructions: tuple[str, ...] = ()

@@ -168,7 +168,7 @@ def own_task(path, max_new_tokens):
         by_split = {"val": problems}
     first = problems[0]
     rows = Rows(path.stem, by_split)
-    return Task(name=path.stem, description=f"questions like those of {path.name}", system=first.system,
+    return Task(name=path.stem, system=first.system,
                 prefill=first.prefill, max_new_tokens=max_new_tokens, score=score_own,
                 problems=rows.problems, rows=rows.all, splits=tuple(by_split),
                 has_images=any(problem.image for problem in problems))

@@ -1,4 +1,4 @@
-"""The family `math`: word problems of one or two steps with small numbers, and its cousin `math_hard`."""
+"""The family `math`: word problems of one or two steps with small numbers, and its variant `math_hard`."""
 import re
 from dataclasses import dataclass, replace
 
@@ -150,11 +150,11 @@ INSTRUCTIONS = ("Write only the equation and its result.",
                 "Answer with one equation only.",
                 "Write one equation like 3 + 4 = 7 and nothing else.")
 MATH_TASK = Task(
-    name="math", description="arithmetic word problems",
+    name="math",
     system="Give a short calculation and then the answer as one number.", prefill="Calculation:",
     instruction=INSTRUCTIONS[0], instructions=INSTRUCTIONS,
     max_new_tokens=40, problems=Generator("math", make_math, MATH).problems, score=score_numbers)
 MATH_HARD_TASK = replace(
     MATH_TASK, name="math_hard", problems=Generator("math_hard", make_math, MATH_HARD).problems,
-    splits=("val", "test"), cousin_of="math")
+    splits=("val", "test"), variant_of="math")
 TASKS = [MATH_TASK, MATH_HARD_TASK]

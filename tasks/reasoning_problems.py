@@ -1,4 +1,4 @@
-"""The family `reasoning`: closed questions on words, orders, numbers and dates; its cousin `reasoning_hard`.
+"""The family `reasoning`: closed questions on words, orders, numbers and dates; its variant `reasoning_hard`.
 
 No rule like "take the first candidate" or "always yes" is right more often than chance (tests/test_tasks.py).
 """
@@ -242,10 +242,10 @@ INSTRUCTIONS = ("Reply with only the right option.",
                 "Give just the answer, nothing else.",
                 "Choose one of the options and write nothing else.")
 REASONING_TASK = Task(
-    name="reasoning", description="short closed questions", system="Answer the question.", prefill="Answer:",
+    name="reasoning", system="Answer the question.", prefill="Answer:",
     max_new_tokens=24, problems=Generator("reasoning", make_reasoning, REASONING).problems,
     score=score_options, instruction=INSTRUCTIONS[0], instructions=INSTRUCTIONS)
 REASONING_HARD_TASK = replace(
-    REASONING_TASK, name="reasoning_hard", splits=("val", "test"), cousin_of="reasoning",
+    REASONING_TASK, name="reasoning_hard", splits=("val", "test"), variant_of="reasoning",
     problems=Generator("reasoning_hard", make_reasoning, REASONING_HARD).problems)
 TASKS = [REASONING_TASK, REASONING_HARD_TASK]

@@ -74,7 +74,7 @@ def random_z(model, seed=0, rows=None, size=0.1):
 def expert_metadata(model, **changes):
     """What an expert of a task must say of itself."""
     return {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf", "kind": "task",
-            "task": "math", "description": "sums", "examples": ["1 + 1?", "2 + 2?"], "system": "Add.",
+            "task": "math", "examples": ["1 + 1?", "2 + 2?"], "system": "Add.",
             "instruction": "", "prefill": "Sum:"} | changes
 
 def write_silence(path):

@@ -120,7 +120,7 @@ def odd_length_is_right(problems, texts):
     return [1 if len(text) % 2 else -1 for text in texts]
 
 def toy_task(max_new_tokens, score, problems=None):
-    return Task("toy", "", "", "", max_new_tokens, problems, score)
+    return Task("toy", "", "", max_new_tokens, problems, score)
 
 TASK = toy_task(6, odd_length_is_right)
 PROBLEMS = [Problem("a"), Problem("bcd"), Problem("ef")]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ARGS, PARAMS, random_state, random_z, write_meta
 
-from formats.bases import kept_basis
+from formats.bases import cached_basis
 from formats.load import load
 from formats.meta import meta_args
 from model import ModelArgs, Transformer
@@ -99,7 +99,7 @@ def test_bases_are_kept_read_again_and_not_made_twice(tiny_folder, tmp_path, mon
         return decompose(W)
 
     def basis_of(name, W):
-        return kept_basis(model.fingerprint, name, W, counted)
+        return cached_basis(model.fingerprint, name, W, counted)
     wrap(model, MODULES["all"], basis_of)
     assert len(made) == 14
     files = sorted(tmp_path.rglob("*.safetensors"))
@@ -115,14 +115,14 @@ DECOMPOSE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import svf
-from formats.bases import kept_basis
+from formats.bases import cached_basis
 from formats.load import load
 model, _ = load(sys.argv[2], "cpu")
 def one(W):
     print("made", flush=True)
     return svf.decompose(W)
 def basis_of(name, W):
-    return kept_basis(model.fingerprint, name, W, one)
+    return cached_basis(model.fingerprint, name, W, one)
 svf.wrap(model, svf.MODULES["all"], basis_of)
 """
 
@@ -131,7 +131,7 @@ def test_a_damaged_basis_is_named(tiny_folder, tmp_path, monkeypatch):
     model, _ = load(tiny_folder, "cpu")
 
     def keep(name, W):
-        return kept_basis(model.fingerprint, name, W, decompose)
+        return cached_basis(model.fingerprint, name, W, decompose)
     W = model.layers[0].attention.wq.weight.data
     basis = keep("layers.0.attention.wq", W)
     [path] = tmp_path.rglob("*.safetensors")

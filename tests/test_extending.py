@@ -25,7 +25,7 @@ from rl import (
 )
 from svf import MODULES
 from tasks import catalog
-from tasks.catalog import cousins_of, get_task
+from tasks.catalog import get_task, variants_of
 from tasks.dispatch import Category, dispatch_task
 from tasks.interface import Problem, Task
 
@@ -46,7 +46,7 @@ def test_a_family_without_a_cousin_is_a_task_and_a_category(calendar):
     for split in task.splits:
         problems = task.problems(split, 30, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * 30
-    assert cousins_of(["calendar", "math"]) == ["math_hard"]
+    assert variants_of(["calendar", "math"]) == ["math_hard"]
     categories = [Category(name, ["e", "f"], name) for name in ("calendar", "math", "other")]
     golds = [p.gold for p in dispatch_task(categories).problems("train", 30, 0)]
     assert golds.count("calendar") == 10
@@ -94,7 +94,7 @@ def some_problems(split, n, seed):
     return [Problem(f"say {i}") for i in range(n)]
 
 def test_reinforce_trains_an_adapter_that_it_does_not_know(scaled):
-    task = Task("toy", "", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
+    task = Task("toy", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
     settings = Settings(steps=25, problems=16, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
                         eval_every=100, patience=100)
     learner = Learner(*scaled, channels, task, Sampling(1.0), settings, reinforce)
@@ -115,7 +115,7 @@ def two_passes(learner, z, optimizer, problems, generator):
     return {"right": accuracy(answers), "grad_norm": norm}
 
 def test_a_way_to_learn_may_take_several_steps_for_one_batch_of_answers(tiny):
-    task = Task("toy", "", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
+    task = Task("toy", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
     settings = Settings(steps=12, problems=16, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
                         eval_every=100, patience=100)
     learner = Learner(*tiny, svf, task, Sampling(1.0), settings, two_passes, leave_one_out)

@@ -20,7 +20,7 @@ from scripts.sample import unquoted
 from tasks.catalog import get_task
 from tasks.dispatch import Category, dispatch_task
 from train import Config
-from vision.seeing import give_sight
+from vision.seeing import give_eyes
 
 def with_row(path, row):
     """A file of good rows and, as the 121st, this one."""
@@ -130,7 +130,7 @@ def test_a_process_that_is_slow_is_not_taken_for_a_dead_one(monkeypatch):
 
 def test_an_image_that_was_saved_anew_is_another_image(tiny, tmp_path):
     model, tokenizer = tiny
-    give_sight(model, tokenizer, random_eyes())
+    give_eyes(model, tokenizer, random_eyes())
     path = write_picture(tmp_path / "a.png", "red")
     red = tokenizer.image_ids(path)
     assert tokenizer.image_ids(path) == red

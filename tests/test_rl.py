@@ -138,7 +138,7 @@ def some_problems(split, n, seed):
 
 def toy_task(max_new_tokens=4):
     """Right is something that a random model does now and then."""
-    return Task("toy", "", "", "", max_new_tokens, some_problems, first_byte_is_a_multiple_of_four)
+    return Task("toy", "", "", max_new_tokens, some_problems, first_byte_is_a_multiple_of_four)
 
 def test_an_answer_cut_off_at_the_cap_earns_minus_one(tiny):
     model, tokenizer = tiny
@@ -199,7 +199,7 @@ def test_es_leaves_z_where_it_is_when_all_members_earn_the_same(tiny):
 def test_the_gradient_of_sft_is_that_of_next_token_loss_on_the_gold_answers(tiny):
     model, tokenizer = tiny
     gold = [Problem("2 + 2?", gold="4"), Problem("Say it.", "It:", gold="good day")]
-    task = Task("toy", "", "", "", 8, lambda split, n, seed: gold, None)
+    task = Task("toy", "", "", 8, lambda split, n, seed: gold, None)
     z = {name: v.requires_grad_() for name, v in random_z(model).items()}
     ours = []
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from harness.scores import chance
-from tasks.catalog import cousins_of, family_tasks, get_task
+from tasks.catalog import family_tasks, get_task, variants_of
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
 from tasks.jsonl import FEWEST, split_of
@@ -45,7 +45,7 @@ def test_a_family_has_templates_enough_and_its_cousin_others(name):
     texts = [template for templates in (easy, hard) for part in templates.values() for template in part]
     assert len(set(texts)) == len(texts)
     assert len({p.prompt for p in get_task(name).problems("train", 2000, 0)}) == 2000
-    assert cousins_of([name]) == [f"{name}_hard"]
+    assert variants_of([name]) == [f"{name}_hard"]
 
 def mentions(p):
     words = "|".join(re.escape(o) for o in sorted(p.options, key=len, reverse=True))

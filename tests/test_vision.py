@@ -31,7 +31,7 @@ from tasks.easy_vqa import COLORS, SHAPES
 from tasks.interface import Problem, Task
 from vision.encoder import Eyes, EyesArgs, VisionBlock, pixel_shuffle
 from vision.images import read_image
-from vision.seeing import give_sight
+from vision.seeing import give_eyes
 
 try:
     from PIL import Image
@@ -63,9 +63,9 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def seeing(tiny):
-    """(wrapped model, tokenizer, Sight) with random eyes."""
+    """(wrapped model, tokenizer, ImageReader) with random eyes."""
     model, tokenizer = tiny
-    return model, tokenizer, give_sight(model, tokenizer, random_eyes())
+    return model, tokenizer, give_eyes(model, tokenizer, random_eyes())
 
 # -- the eyes ------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ def test_rows_with_images_without_and_under_other_experts_are_those_of_the_rows_
     experts = {name: Expert(random_z(model, seed=i, size=0.3), {}, role="task")
                for i, name in enumerate("ab")}
     adaptive = AdaptiveModel(model, tokenizer, experts)
-    task = Task("t", "", "", "", 12, None, lambda problems, texts: [1] * len(texts))
+    task = Task("t", "", "", 12, None, lambda problems, texts: [1] * len(texts))
     problems = [Problem("What is this?", image=pictures[0]), Problem("Add 1 and 1, and say why it is so."),
                 Problem("Which?", image=pictures[1]), Problem("What is this?", image=pictures[2])]
     mixtures = [{"a": 1.0}, {"b": 1.0}, {"a": 0.5, "b": 0.2}, {"other": 1.0}]
@@ -134,7 +134,7 @@ def test_rows_with_images_without_and_under_other_experts_are_those_of_the_rows_
 
 def test_the_image_decides_and_the_question_shares_no_prefix_with_another_image(seeing, pictures):
     model, tokenizer, _ = seeing
-    task = Task("t", "", "", "", 1, None, None)
+    task = Task("t", "", "", 1, None, None)
     prompts = [chat_ids(tokenizer, task, Problem("What?", image=image)) for image in pictures]
     rows, _ = pad(prompts, "cpu")
     h = model.hidden(rows)[:, -1]
@@ -144,15 +144,15 @@ def test_the_image_decides_and_the_question_shares_no_prefix_with_another_image(
     assert len(model.tok_embeddings.rows) >= 3 * EYES.n_features()
 
 def test_the_table_of_images_grows_and_keeps_what_is_in_it(seeing, tmp_path):
-    model, _, sight = seeing
+    model, _, images = seeing
     files = [write_picture(tmp_path / f"{i}.png", (i, 0, 255 - i)) for i in range(70)]
-    ids = [sight.ids_of(file) for file in files]
+    ids = [images.ids_of(file) for file in files]
     for file, places in list(zip(files, ids))[::23]:
-        assert torch.equal(model.tok_embeddings(torch.tensor([places]))[0], sight.look(file))
+        assert torch.equal(model.tok_embeddings(torch.tensor([places]))[0], images.look(file))
 
 def test_the_gradient_for_z_of_answers_about_images_is_that_of_autograd(seeing, pictures):
     model, tokenizer, _ = seeing
-    task = Task("t", "", "", "", 1, None, None)
+    task = Task("t", "", "", 1, None, None)
     answers = [Answer(chat_ids(tokenizer, task, Problem("What?", image=image)), [7, 65, 300 + i], [], "", 1,
                       True) for i, image in enumerate([pictures[0], pictures[0], pictures[1], ""])]
     advantages = [1.0, -0.5, 2.0, -1.0]
@@ -184,7 +184,7 @@ def test_text_is_computed_bit_for_bit_as_without_eyes(tiny_folder, pictures):
     blind, tokenizer = load(tiny_folder, "cpu")
     prompts = [tokenizer.chat([{"role": "user", "content": text}]) for text in ("Hi", "What is it?")]
     before = generate(blind, prompts, Stopping(20), Sampling())
-    give_sight(blind, tokenizer, random_eyes())
+    give_eyes(blind, tokenizer, random_eyes())
     tokenizer.image_ids(pictures[0])
     assert generate(blind, prompts, Stopping(20), Sampling()) == before
 
@@ -368,13 +368,13 @@ def write_easy_vqa(folder):
 
 def test_easy_vqa_asks_about_one_property_and_its_cousin_about_the_other(tmp_path):
     folder = write_easy_vqa(tmp_path / "vqa")
-    task, cousin = get_task("easy_vqa", folder), get_task("easy_vqa_color", folder)
+    task, variant = get_task("easy_vqa", folder), get_task("easy_vqa_color", folder)
     of_shape = {p.prompt for p in task.problems("train", 1000, 0)}
-    of_color = {p.prompt for p in cousin.problems("test", 1000, 0)}
+    of_color = {p.prompt for p in variant.problems("test", 1000, 0)}
     assert "What is the red shape?" in of_shape and "Is no circle present?" in of_shape
     assert "Is there not a red shape?" in of_color and "What color is the shape?" in of_color
     assert not of_shape & of_color
-    assert "train" not in cousin.splits
+    assert "train" not in variant.splits
     assert {p.template for p in task.problems("val", 1000, 0)} == set(range(3500, 3512))
     assert {p.template for p in task.problems("train", 1000, 0)} == set(range(24))
     problem = Problem("", gold="circle", options=SHAPES)
@@ -530,9 +530,9 @@ def test_a_chat_sees_the_images_it_is_shown(tiny_folder, tmp_path, pictures):
     assert wrong.returncode == 2 and "none.png does not exist" in wrong.stderr
 
 def test_the_projection_learns_through_the_frozen_language_model(seeing, tmp_path):
-    model, tokenizer, sight = seeing
+    model, tokenizer, images = seeing
     eyes = model.tok_embeddings.eyes.requires_grad_(True)
-    teller = make_eyes.Teller(eyes, model, tokenizer, sight)
+    teller = make_eyes.Teller(eyes, model, tokenizer, images)
     torch.manual_seed(0)
     batch = make_eyes.Pictures(torch.randn(4, 3, 32, 32), torch.arange(4) % 3, torch.arange(4))
     before = {name: w.clone() for name, w in model.state_dict().items() if ".eyes." not in name}

@@ -284,7 +284,7 @@ def settings_table():
         else:
             said = [str(settings[key]) for key in ("steps", "rollouts", "group", "lr", "lam", "seed")]
         rows.append([task, *said, percent(record[task]), percent(record[f"{task}_hard"])])
-    return table(["task", "steps", "rollouts", "group", "lr", "λ", "seed", "val", "val of the cousin"], rows)
+    return table(["task", "steps", "rollouts", "group", "lr", "λ", "seed", "val", "val of the variant"], rows)
 
 def bench_table():
     rows = []

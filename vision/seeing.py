@@ -4,7 +4,7 @@ Each image that was looked at has ids of its own behind the vocabulary, one for 
 with images is a list of ids like any other: batches, shared prefixes, the gradient and rows with a z each
 need nothing new, and the model knows nothing of it.
 
-    give_sight(model, tokenizer, eyes, before, after)
+    give_eyes(model, tokenizer, eyes, before, after)
     tokenizer.chat([{"role": "user", "content": "What is this?", "image": "cat.png"}])
 """
 from pathlib import Path
@@ -37,7 +37,7 @@ class SeeingEmbedding(nn.Module):
         rows = self.rows[(ids - n_words).clamp(min=0)]
         return torch.where(is_image[..., None], rows, words)
 
-class Sight:
+class ImageReader:
     """Turns an image file into ids: one per row of the image, between the tokens that frame an image.
 
     All images that were looked at are remembered: 74 KB each for SmolVLM in bfloat16. A file that was saved
@@ -86,10 +86,10 @@ class Sight:
             self.embedding.rows = table = larger
         table[used:used + len(rows)] = rows
 
-def give_sight(model, tokenizer, eyes, before=(), after=()):
-    """From now on the model has eyes, and messages may have images, between these token ids -> its Sight."""
+def give_eyes(model, tokenizer, eyes, before=(), after=()):
+    """From now on the model has eyes, and messages may have images, between these ids -> ImageReader."""
     model.tok_embeddings = SeeingEmbedding(model.tok_embeddings, eyes)
-    sight = Sight(model.tok_embeddings, before, after)
-    tokenizer.image_ids = sight.ids_of
+    images = ImageReader(model.tok_embeddings, before, after)
+    tokenizer.image_ids = images.ids_of
     tokenizer.first_image_id = model.tok_embeddings.table.num_embeddings
-    return sight
+    return images

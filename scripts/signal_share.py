@@ -1,0 +1,129 @@
+"""How much of a step's gradient is signal: a setting is chosen by it in minutes, in place of whole runs.
+
+At a fixed z, K independent steps give gradients g_1 … g_K. Noise differs between them, the signal does not:
+
+    share = mean of ⟨g_i, g_j⟩ over i ≠ j, divided by the mean of ‖g_i‖²
+
+A share of 0.07 says that a step's direction has a cosine of √0.07 = 0.26 with the true one. The error is
+the jackknife's over steps. A setting is problems x answers to each, perhaps a temperature behind "@".
+
+    python -m scripts.signal_share                                    # the default setting and others
+    python -m scripts.signal_share --settings 8x8,8x16@0.5 --steps 12
+    python -m scripts.signal_share --expert experts/math.safetensors  # where an expert is
+"""
+import math
+import re
+import time
+from dataclasses import dataclass, replace
+from statistics import fmean
+from types import SimpleNamespace
+
+import torch
+
+import svf
+from harness.experts import load_expert
+from harness.flags import ModelChoice, flag, parse_flags, run_main
+from harness.logs import append, command_line, machine, open_log
+from harness.models import open_model
+from harness.report import say_if_programs_run
+from model import Sampling
+from rl import Learner, Settings, leave_one_out, leave_one_out_of_all, reinforce
+from tasks.catalog import task_to_learn
+
+@dataclass
+class Config(ModelChoice):
+    task: str = flag("math", "as for train.py")
+    settings: str = flag("16x4,8x8,8x16", "problems x answers to each, perhaps @temperature; commas between")
+    steps: int = flag(8, "independent steps of each setting, K", (3, 10 ** 4))
+    expert: str = flag("", "the z at which gradients are taken: an expert's file; empty: z = 1")
+    seed: int = flag(0, "of problems and answers")
+    data: str = flag("", "folder of the real data sets' files")
+    out: str = flag("out/signal.jsonl", "a line for each setting, added to what is there")
+
+def setting_of(text, seed):
+    """'8x16@0.5' -> (Settings, temperature 0.5). Raises ValueError for another text."""
+    found = re.fullmatch(r"(\d+)x(\d+)(?:@([\d.]+))?", text.strip())
+    if not found or int(found[1]) * int(found[2]) < 2:
+        raise ValueError(f"{text!r} is no setting; write problems x answers, as 16x4 or 8x16@0.5")
+    settings = Settings(steps=1, problems=int(found[1]), group=int(found[2]), micro_batch=16, lr=0.0, lam=0.0,
+                        seed=seed, eval_every=1, patience=1)
+    return settings, float(found[3] or 0.7)
+
+def gradient_of(learner, z, step):
+    """(−dJ/dz of one step as one vector, what there is to say of the step)."""
+    found = []
+
+    def keep(z, optimizer):
+        found.append(torch.cat([torch.zeros_like(v) if v.grad is None else v.grad for v in z.values()]))
+        for v in z.values():
+            v.grad = None
+        return found[0].norm().item()
+
+    seed = learner.settings.seed * 1_000_003 + step
+    problems = learner.task.problems("train", learner.settings.problems, seed)
+    generator = torch.Generator(learner.model.tok_embeddings.weight.device).manual_seed(seed)
+    metrics = reinforce(replace(learner, descend=keep), z, None, problems, generator)
+    return found[0], metrics
+
+def share_of_signal(gradients):
+    """(share, its error) of gradients (K, N): signal over the mean square, error by the jackknife."""
+
+    def share(products):
+        k = len(products)
+        squares = products.diagonal()
+        return ((products.sum() - squares.sum()) / (k - 1) / squares.sum()).item()
+
+    products = gradients.double() @ gradients.double().T  # (K, K)
+    k = len(products)
+    without_one = []
+    for i in range(k):
+        others = [j for j in range(k) if j != i]
+        without_one.append(share(products[others][:, others]))
+    deviation = sum((value - fmean(without_one)) ** 2 for value in without_one)
+    return share(products), math.sqrt(deviation * (k - 1) / k)
+
+def measure(config, learner, z, text):
+    """A line for a setting: share of signal, and what the answers were like."""
+    settings, temperature = setting_of(text, config.seed)
+    advantages = leave_one_out_of_all if settings.group == 1 else leave_one_out
+    learner = replace(learner, settings=settings, sampling=Sampling(temperature), advantages=advantages)
+    gradients, metrics = [], []
+    started = time.time()
+    for step in range(1, config.steps + 1):
+        gradient, said = gradient_of(learner, z, step)
+        gradients.append(gradient)
+        metrics.append(said)
+    seconds = (time.time() - started) / config.steps
+    share, error = share_of_signal(torch.stack(gradients))
+    mean = SimpleNamespace(**{key: fmean(said[key] for said in metrics)
+                              for key in ("right", "finished", "tokens", "telling", "grad_norm")})
+    n = settings.problems * settings.group
+    print(f"{text:<10} {n:4d} answers a step   share of signal {share:6.3f} ± {error:.3f}   right "
+          f"{mean.right:6.1%}   telling {mean.telling:6.1%}   {mean.tokens:5.1f} tokens   {seconds:5.1f} s",
+          flush=True)
+    append(config.out, {"task": config.task, "setting": text, "expert": config.expert, "answers": n,
+                        "steps": config.steps, "share": share, "share_se": error, "seconds": seconds,
+                        **vars(mean)})
+
+def main():
+    config = parse_flags(Config, __doc__)
+    texts = config.settings.split(",")
+    for text in texts:
+        setting_of(text, config.seed)  # refused now, and not after minutes
+    open_log(config.out)
+    task = task_to_learn(config.task, config.data)
+    say_if_programs_run(task)
+    model, tokenizer = open_model(config)
+    z = svf.start(model)
+    if config.expert:
+        learned, _ = load_expert(config.expert, model)
+        z = z | learned
+    z = {name: v.clone().requires_grad_() for name, v in z.items()}
+    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), None, reinforce)
+    for text in texts:
+        measure(config, learner, z, text)
+    append(config.out, {"command": command_line(), "machine": machine(model)})
+    print(f"wrote {config.out}")
+
+if __name__ == "__main__":
+    run_main(main)
