@@ -93,7 +93,8 @@ class Attention(nn.Module):
         self.wo = nn.Linear(args.n_heads * args.head_dim, args.dim, bias=False)
 
     def forward(self, x, rope, kv=None, continuation=None):
-        """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; continuations use it.
+        """x (B, T, dim) -> (B, T, dim). Whole rows fill the cache `kv` if there is one; continuations read
+        and extend it.
         """
         B, T, _ = x.shape
         q = self.q_norm(self.wq(x).view(B, T, self.n_heads, self.head_dim))
@@ -174,11 +175,11 @@ class Transformer(nn.Module):
         positions = starts[:, None] + torch.arange(tokens.shape[1], device=tokens.device)  # (B, T)
         seen = torch.arange(in_use, device=tokens.device) <= positions[..., None]  # (B, T, in_use)
         n_rep = self.args.n_heads // self.args.n_kv_heads
-        mask = seen.repeat(1, n_rep, 1)[:, None]  # (B, 1, n_rep · T, in_use): the queries' order in `attend`
+        mask = seen.repeat(1, n_rep, 1)[:, None]  # (B, 1, n_rep · T, in_use): as attend_to_cache has them
         continuation = Continuation(positions, mask)
         return self.through_layers(tokens, rope_angles(positions, self.args), cache, continuation)
 
-    def hidden_sharing_prefix(self, tokens, prefix_length, cache=None):
+    def hidden_sharing_prefix(self, tokens, prefix_length, cache):
         """`hidden` of whole rows (B, T) behind their first `prefix_length` tokens, which are the same in all
         rows and computed once, gradient included -> (B, T − prefix_length, dim). Not if rows have a z each.
 
@@ -187,8 +188,6 @@ class Transformer(nn.Module):
         """
         if prefix_length == 0:
             return self.hidden(tokens, cache)
-        if cache is None:
-            cache = kv_cache(self.args, *tokens.shape, self.tok_embeddings.weight)
         first_row = [(keys[:1], values[:1]) for keys, values in cache]
         self.hidden(tokens[:1, :prefix_length], first_row)
         for keys, values in cache:

@@ -9,7 +9,7 @@ A step: sample answers, score them, follow the gradient. Where we differ from th
    log π and KL are sums over an answer, means over the batch.
 3. KL(π_z ‖ π_1) as the paper writes it (theirs is the reverse), exact over the vocabulary at each sampled
    position. It leaves out how z changes which positions are visited. π_1 is the same model at z = 1: its
-   price is one more forward pass without gradient, and no second set of weights.
+   price is one more forward pass without gradient; its weights are there anyway, beside W'.
 4. A problem gets several answers, and b is the mean reward of the *other* answers to the same problem (leave
    one out; Kool, van Hoof and Welling 2019). For dispatch, whose answers are one token of a few, b is the
    mean of the other answers of the step. It does not depend on the answer it is subtracted from, and
@@ -110,7 +110,7 @@ def answer_logprobs(model, answers, sampling):
 def policy_loss(logp, ids, rows, advantages, lam, ref_logp):
     """−J, and the sum of the KLs, from log π (N, V), ids and rows (N,), r − b (B,), λ, log π_1 (N, V).
 
-    r − b and λ come divided by the number of answers in the step, whose mean J is.
+    r − b and λ come divided by the number of answers in the step, since J is their mean.
     """
     chosen = logp.gather(1, ids[:, None])[:, 0]  # (N,)
     loss = -(chosen * advantages[rows]).sum()  # −Σ_rows (r − b) Σ_t log π_z(ŷ_t)
@@ -134,6 +134,10 @@ def leave_one_out(rewards, group):
 def leave_one_out_of_all(rewards, group):
     """The same where b is the mean of all other answers of the step, whatever problem they are to."""
     return leave_one_out(rewards, len(rewards))
+
+def baseline_of(group):
+    """How advantages are taken where a problem has `group` answers: one alone has no others beside it."""
+    return leave_one_out if group > 1 else leave_one_out_of_all
 
 def accumulate_gradient(learner, answers, advantages, sampling):
     """−dJ/dz of all answers into z.grad, within `adapter.using(model, z)` -> mean KL of an answer."""
@@ -185,10 +189,10 @@ def descend(z, optimizer):
 class Learner:
     """Who learns what, and how: a model under an adapter, by the rewards of a task.
 
-    The last four fields are where other ways to learn plug in. `improve` is one update of z, from the
-    problems of a step to what there is to say of it; what it draws, it draws from `generator`. It takes r − b
-    from `advantages` and ends in `descend`, once or (as PPO would) several times, outside of any `using`
-    block. Several processes learn together by wrapping these three (parallel/data.py).
+    `improve`, `advantages` and `descend` are where other ways to learn plug in. `improve` is one update of z,
+    from the problems of a step to what there is to say of it; what it draws, it draws from `generator`. It
+    takes r − b from `advantages` and ends in `descend`, once or (as PPO would) several times, outside of any
+    `using` block. Several processes learn together by wrapping these three (parallel/data.py).
     """
     model: torch.nn.Module
     tokenizer: object
@@ -229,10 +233,14 @@ def distance(z, start):
     changes = [(z[name].detach() - start[name]).flatten() for name in z]
     return torch.cat(changes).square().mean().sqrt().item()
 
-def update(learner, z, optimizer, step):
+def seed_of_step(settings, step):
+    """Of the step alone, so that a resumed run repeats it."""
+    return settings.seed * 1_000_003 + step
+
+def train_step(learner, z, optimizer, step):
     """Step number `step` of training -> what there is to say of it. Raises Collapse where z is lost."""
     settings = learner.settings
-    step_seed = settings.seed * 1_000_003 + step  # of the step alone, so that a resumed run repeats it
+    step_seed = seed_of_step(settings, step)
     problems = learner.task.problems("train", settings.problems, step_seed)
     generator = torch.Generator(learner.model.tok_embeddings.weight.device).manual_seed(step_seed)
     optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
@@ -264,7 +272,7 @@ def train_expert(learner, state, validate):
         if step > 0:
             if step - 1 - state["best_step"] >= settings.patience * settings.eval_every:
                 return
-            metrics |= update(learner, z, optimizer, step)
+            metrics |= train_step(learner, z, optimizer, step)
         now = {name: v.detach().clone() for name, v in z.items()}
         state.update(step=step, z=now, optimizer=optimizer.state_dict())
         if step % settings.eval_every == 0 or step == settings.steps:

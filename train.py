@@ -5,7 +5,7 @@ the validations, and compare it with the base model on `heldout` problems (of th
 `test` problems (of unseen ones). A run writes one folder: the expert, log.jsonl, and the state from which
 --resume goes on.
 
-    python train.py --task math --quick       # a first look in a minute or a few
+    python train.py --task math --quick       # a first look in a few minutes
     python train.py --task math
     python train.py --task questions.jsonl    # your own questions (tasks/jsonl.py says what a row is)
 
@@ -21,14 +21,14 @@ from adapt import AdaptiveModel
 from formats.experts import save_expert
 from harness.answers import check_rows, greedy_answers
 from harness.experts import load_experts
-from harness.flags import ModelChoice, changed, find_folder, flag, parse_flags, run_main
+from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
 from harness.logs import command_line
 from harness.models import bar, open_model
 from harness.report import report_gain, say_if_programs_run, say_what_is_next, show, step_line
 from harness.runs import open_run
 from harness.scores import TEST_SEED
 from model import Sampling
-from rl import Learner, Settings, accuracy, leave_one_out, leave_one_out_of_all, reinforce, train_expert
+from rl import Learner, Settings, accuracy, baseline_of, reinforce, train_expert
 from tasks.catalog import task_to_learn
 from tasks.dispatch import N_EXAMPLES, dispatch_task
 
@@ -59,11 +59,8 @@ class Config(ModelChoice):
     resume: bool = flag(False, "go on from the state in the output folder")
 
 def read_config(kind=Config, doc=__doc__):
-    """The flags, with what --quick says where nothing else was typed, and the folders filled in."""
-    config = parse_flags(kind, doc)
-    if config.quick:
-        typed = changed(config, QUICK)
-        config = replace(config, **{name: value for name, value in QUICK.items() if name not in typed})
+    """The flags, with those that --quick changes, unless they were typed, and the folders filled in."""
+    config = parse_flags(kind, doc, quick=QUICK)
     if not config.out:
         name = f"{Path(config.task).stem}-{config.seed}"
         config = replace(config, out=f"out/{name}-quick" if config.quick else f"out/{name}")
@@ -74,17 +71,18 @@ def read_config(kind=Config, doc=__doc__):
 def settings_of(config, usual_group):
     """Raises ValueError for rollouts that cannot be compared in groups."""
     group = config.group or usual_group
-    if config.rollouts % group:
-        raise ValueError(f"--group {group} must divide --rollouts {config.rollouts}")
     if config.rollouts == 1:
         raise ValueError("--rollouts 1 has no other answer to be compared with; choose more")
+    if config.rollouts % group:
+        raise ValueError(f"--rollouts {config.rollouts} cannot be shared by {group} answers to each problem; "
+                         f"choose a multiple of {group}, or another --group")
     return Settings(steps=config.steps, problems=config.rollouts // group, group=group,
                     micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                     eval_every=EVAL_EVERY, patience=config.patience)
 
 def make_learner(config, group=None, **how):
-    """A model under svf, and what it learns from. `group` answers to a problem where the flags do not say,
-    None being as many as the task does; how else to open the model."""
+    """A model under svf, and what it learns from. `group`: answers to a problem where no flag says it, None
+    being the task's own number. `how` goes to open_model."""
     if config.task == "dispatch":  # the classifier z_c of strategy (B) is an expert like any other
         settings = settings_of(config, group or 1)
         model, tokenizer = open_model(config, **how)
@@ -96,9 +94,7 @@ def make_learner(config, group=None, **how):
         settings = settings_of(config, group or task.group)
         model, tokenizer = open_model(config, **how)
         sampling = Sampling(config.temperature)
-    # a group of one answer has no others: all answers of the step are compared
-    advantages = leave_one_out_of_all if settings.group == 1 else leave_one_out
-    return Learner(model, tokenizer, svf, task, sampling, settings, reinforce, advantages)
+    return Learner(model, tokenizer, svf, task, sampling, settings, reinforce, baseline_of(settings.group))
 
 # -- from nothing to an expert, and what it is worth ---------------------------------------------------------
 
@@ -116,7 +112,7 @@ def train(run, learner, answer):
 
         learner.on_token = count_token
         for metrics in train_expert(learner, run.state, validate):
-            run.save_step(metrics)
+            metrics = run.save_step(metrics)
             tokens.reset()
             tqdm.write(step_line(metrics, run.config.steps))
     print(f"best in validation: step {run.state['best_step']}, "

@@ -91,8 +91,12 @@ class Chat:
     def choose(self, wanted):
         """From now on this expert answers; with "" the first pass of the command line chooses again."""
         self.expert = expert_named(self.adaptive, wanted, self.config.experts) if wanted else ""
-        answering = self.expert or self.config.adapt
-        print("[the base model answers]" if answering == "none" else f"[{answering} answers]")
+        if self.expert:
+            print(f"[{self.expert} answers]")
+        elif self.config.adapt == "none":
+            print("[the base model answers]")
+        else:
+            print(f"[--adapt {self.config.adapt} chooses]")
 
     def mixture_for(self, message):
         if self.expert:
@@ -107,7 +111,11 @@ class Chat:
 
     def room_for(self, problem):
         """The problem with as many earlier turns as the context holds; the oldest leave, and it is said."""
-        most = self.adaptive.model.args.max_seq_len - self.config.max_new_tokens
+        context = self.adaptive.model.args.max_seq_len
+        most = context - self.config.max_new_tokens
+        if most <= 0:
+            raise ValueError(f"--max-new-tokens {self.config.max_new_tokens} leaves no room for a message in "
+                             f"a context of {context}")
         task = chat_task(self.config, problem)
         forgotten = 0
         while len(chat_ids(self.adaptive.tokenizer, task, problem)) > most:

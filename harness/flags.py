@@ -99,8 +99,11 @@ def add_flag(parser, config_field):
 def help_lines(prog):
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=110)
 
-def parse_flags(Config, doc):
-    """Config as the command line says, by `flag` and `argument`. Raises ValueError for a wrong value."""
+def parse_flags(Config, doc, quick=None):
+    """Config as the command line says, by `flag` and `argument`. Raises ValueError for a wrong value.
+
+    `quick` {field: value} are other defaults, where the flag --quick was typed.
+    """
     name = Path(sys.argv[0]).name if script_name() == sys.argv[0] else f"python {script_name()}"
     positional = [f" [{f.name}]" for f in fields(Config) if f.metadata.get("positional")]
     parser = Parser(prog=name, usage=f"{name} [flags]{''.join(positional)}", description=doc,
@@ -112,6 +115,8 @@ def parse_flags(Config, doc):
             groups[heading] = parser.add_argument_group(heading)
         add_flag(groups[heading], config_field)
         parser.takes_a_prompt |= config_field.name == "prompt"
+    if quick and "--quick" in sys.argv:
+        parser.set_defaults(**quick)
     config = Config(**vars(parser.parse_args()))
     for config_field in fields(Config):
         if config_field.type in (int, float):

@@ -17,10 +17,10 @@ except ModuleNotFoundError:  # Windows
     fcntl = None
 import torch
 
-from harness.flags import flag_name
+from formats.experts import read_metadata
+from harness.flags import find_folder, flag_name
 from harness.logs import append, command_line, machine, peak_memory
 from harness.models import pick_device
-from tasks.real_sets import REAL_SETS
 
 # -- may this run begin, or go on? ---------------------------------------------------------------------------
 
@@ -43,7 +43,8 @@ def check_same_flags(folder, begun_with, config):
             raise ValueError(f"{folder} was begun by a script with {flag_name(key)}; go on with that one: "
                              "python -m scripts.train")
     for key, value in flags.items():
-        if key != "resume" and begun_with[key] != value:
+        # the device is where a run goes on, and each of several processes has its own
+        if key not in ("resume", "device") and begun_with[key] != value:
             raise ValueError(f"{folder} began with {key} = {begun_with[key]!r}; keep the flags")
 
 def locked(file):
@@ -67,6 +68,9 @@ def lock_log(folder, resume, logged):
         raise ValueError(f"another run is at work in {folder}; choose another --out")
     check_resume(folder, (folder / "state.pt").exists(), resume)
     size = log.seek(0, os.SEEK_END)
+    if not resume and '{"step": 1,' in (folder / "log.jsonl").read_text(encoding="utf-8"):
+        raise ValueError(f"{folder} has the log of a run but not its state; choose another --out, or move "
+                         "the log away")
     log.truncate(min(logged, size))  # logged but not saved is done again
     for half_written in (*folder.glob("state.part"), *folder.glob("*.safetensors.*.part")):
         half_written.unlink()  # by a run that was killed while it saved
@@ -90,6 +94,8 @@ def whole_state(path):
     """Raises ValueError where reading a run's state in this block finds it damaged, or something else."""
     try:
         yield
+    except (PermissionError, torch.OutOfMemoryError):
+        raise
     except (RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError,
             pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged ({error}); begin again in another --out") from error
@@ -111,17 +117,17 @@ def read_state(path, device):
 # -- the files that a run reads ------------------------------------------------------------------------------
 
 def inputs_of(config, task):
-    """{path: SHA-256} of the files that decide what a run learns: questions and their images, the chat
-    template, the experts among which dispatch chooses. The model has a fingerprint of its own."""
-    paths = {Path(problem.image) for problem in task.rows() if problem.image}
-    if config.task.endswith(".jsonl"):
-        paths.add(Path(config.task))
-    if config.task in REAL_SETS:
-        paths |= {Path(config.data, f"{name}.jsonl") for name in REAL_SETS[config.task].files}
+    """{path: SHA-256} of the files that decide what a run learns: questions and a user's own images, the chat
+    template, eyes, the experts among which dispatch chooses. The model has a fingerprint of its own."""
+    paths = {Path(file) for file in task.files}
+    paths |= {Path(problem.image) for problem in task.rows() if problem.image}
     if config.chat_template:
         paths.add(Path(config.chat_template))
+    if task.has_images and hasattr(config, "eyes"):
+        paths.add(find_folder(config.eyes))
     if config.task == "dispatch":
-        paths |= set(Path(config.experts).glob("*.safetensors"))
+        experts = Path(config.experts).glob("*.safetensors")
+        paths |= {path for path in experts if read_metadata(path)["kind"] == "task"}
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
 def check_same_inputs(folder, begun_with, inputs):
@@ -129,8 +135,9 @@ def check_same_inputs(folder, begun_with, inputs):
     far would be held against scores on other questions."""
     for path in sorted(begun_with.keys() | inputs.keys()):
         if begun_with.get(path) != inputs.get(path):
-            raise ValueError(f"{path} has changed since {folder} was begun; put it back, or begin again in "
-                             "another --out")
+            how = "has changed" if path in begun_with else "was added"
+            raise ValueError(f"{path} {how} since {folder} was begun; put back what was there, or begin "
+                             "again in another --out")
 
 # -- a run of train.py ---------------------------------------------------------------------------------------
 
@@ -152,6 +159,7 @@ class Run:
         self.fingerprint = saved.get("fingerprint", "")  # of the model that the state is of
         self.inputs = saved.get("inputs", {})  # the files it was learned from
         self.lock = None  # the log, open and locked; it is free again when this process ends
+        self.seconds_before = saved.get("seconds", 0.0)  # of earlier starts of this run, to the last save
         self.started = time.time()
         self.step_began = self.started
 
@@ -176,18 +184,20 @@ class Run:
         self.step_began = time.time()
 
     def save_step(self, metrics):
-        """Log the metrics of a step, with its seconds, and save the state."""
+        """Log the metrics of a step, with its seconds, and save the state -> the metrics with the seconds."""
         now = time.time()
-        metrics["seconds"] = round(now - self.step_began, 1)
+        metrics = metrics | {"seconds": round(now - self.step_began, 1)}
         self.step_began = now
         append(self.log, metrics)
         save_state(self.folder, {"state": self.state, "config": asdict(self.config),
                                  "fingerprint": self.fingerprint, "inputs": self.inputs,
-                                 "logged": self.log.stat().st_size})
+                                 "logged": self.log.stat().st_size,
+                                 "seconds": self.seconds_before + now - self.started})
+        return metrics
 
     def finish(self, model):
-        """The last line of the log: what made it, how long it took, and where."""
-        seconds = round(time.time() - self.started)
+        """The last line of the log: what made it, how long it took, pauses aside, and where."""
+        seconds = round(self.seconds_before + time.time() - self.started)
         append(self.log, {"command": command_line(), "seconds": seconds, "machine": machine(model),
                           "peak_bytes": peak_memory(model.tok_embeddings.weight.device)})
         print(f"\n{seconds} s in all")

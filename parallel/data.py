@@ -24,16 +24,17 @@ def joined(parts):
     total = sum(len(part) for part in parts)
     return [parts[i % world()][i // world()] for i in range(total)]
 
-def check_shares(settings):
+def check_shares(n_problems):
     """Raises ValueError for a step whose problems the processes cannot share evenly."""
-    if settings.problems % world():
-        raise ValueError(f"{world()} processes cannot share the {settings.problems} problems of a step "
-                         "evenly; choose other --rollouts")
+    if n_problems % world():
+        raise ValueError(f"{world()} processes cannot share the {n_problems} problems of a step evenly; "
+                         "choose other --rollouts")
 
 def together(learner):
     """The learner of this process, which learns one z with those of all others."""
 
     def improve_together(learner_here, z, optimizer, problems, generator):
+        check_shares(len(problems))  # a small file may have fewer than were asked for
         generator.manual_seed(generator.initial_seed() + 10 ** 12 * rank())  # each draws its own answers
         metrics = learner.improve(learner_here, z, optimizer, my_share(problems), generator)
         everyones = gather(metrics)
@@ -69,7 +70,7 @@ class SilentRun(Run):
         self.check_learner(learner)
 
     def save_step(self, metrics):
-        pass
+        return metrics
 
     def finish(self, model):
         pass

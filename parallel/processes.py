@@ -63,6 +63,8 @@ def wait_for_all():
 
 def add_up(x):
     """x becomes the sum of the x of all processes."""
+    if world() == 1:
+        return x
     with all_answering():
         dist.all_reduce(x)
     return x

@@ -45,6 +45,8 @@ def check_flags(config):
         raise FileNotFoundError(f"the image {config.image} does not exist")
     if config.export and config.adapt in BY_REQUEST and not config.prompt:
         raise ValueError(f"--adapt {config.adapt} chooses by a prompt; give one, too, to --export its choice")
+    if config.export and config.image:
+        raise ValueError("--export writes a model without its eyes; leave out --image")
     if config.export and config.prompt and config.adapt not in BY_REQUEST:
         raise ValueError("--export writes a model and answers nothing; leave out the prompt")
     if config.export:
@@ -52,8 +54,10 @@ def check_flags(config):
 
 def check_save(config):
     """Raises ValueError for a name that a saved mixture cannot have."""
-    if config.save == "other":
-        raise ValueError('--save other: "other" is the base model; choose another name')
+    if config.save in ("other", "none"):
+        raise ValueError(f"--save {config.save}: that is the base model; choose another name")
+    if Path(config.save).name != config.save:
+        raise ValueError(f"--save {config.save} is no name of an expert; the folder is that of --experts")
     if Path(config.experts, f"{config.save}.safetensors").exists():
         raise ValueError(f"there is an expert {config.save} in {config.experts} already; --save another name")
     if not os.access(config.experts, os.W_OK):

@@ -15,6 +15,7 @@ import math
 import re
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
@@ -27,12 +28,12 @@ from harness.logs import append, command_line, machine, open_log
 from harness.models import open_model
 from harness.report import say_if_programs_run
 from model import Sampling
-from rl import Learner, Settings, leave_one_out, leave_one_out_of_all, reinforce
+from rl import Learner, Settings, baseline_of, reinforce, seed_of_step
 from tasks.catalog import task_to_learn
 
 @dataclass
 class Config(ModelChoice):
-    task: str = flag("math", "as for train.py")
+    task: str = flag("math", "as for train.py, but for dispatch")
     settings: str = flag("16x4,8x8,8x16", "problems x answers to each, perhaps @temperature; commas between")
     steps: int = flag(8, "independent steps of each setting, K", (3, 10 ** 4))
     expert: str = flag("", "the z at which gradients are taken: an expert's file; empty: z = 1")
@@ -42,8 +43,8 @@ class Config(ModelChoice):
 
 def setting_of(text, seed):
     """'8x16@0.5' -> (Settings, temperature 0.5). Raises ValueError for another text."""
-    found = re.fullmatch(r"(\d+)x(\d+)(?:@([\d.]+))?", text.strip())
-    if not found or int(found[1]) * int(found[2]) < 2:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@(\d+(?:\.\d+)?))?", text.strip())
+    if not found or int(found[1]) * int(found[2]) < 2 or float(found[3] or 1) == 0:
         raise ValueError(f"{text!r} is no setting; write problems x answers, as 16x4 or 8x16@0.5")
     settings = Settings(steps=1, problems=int(found[1]), group=int(found[2]), micro_batch=16, lr=0.0, lam=0.0,
                         seed=seed, eval_every=1, patience=1)
@@ -59,7 +60,7 @@ def gradient_of(learner, z, step):
             v.grad = None
         return found[0].norm().item()
 
-    seed = learner.settings.seed * 1_000_003 + step
+    seed = seed_of_step(learner.settings, step)
     problems = learner.task.problems("train", learner.settings.problems, seed)
     generator = torch.Generator(learner.model.tok_embeddings.weight.device).manual_seed(seed)
     metrics = reinforce(replace(learner, descend=keep), z, None, problems, generator)
@@ -85,8 +86,8 @@ def share_of_signal(gradients):
 def measure(config, learner, z, text):
     """A line for a setting: share of signal, and what the answers were like."""
     settings, temperature = setting_of(text, config.seed)
-    advantages = leave_one_out_of_all if settings.group == 1 else leave_one_out
-    learner = replace(learner, settings=settings, sampling=Sampling(temperature), advantages=advantages)
+    learner = replace(learner, settings=settings, sampling=Sampling(temperature),
+                      advantages=baseline_of(settings.group))
     gradients, metrics = [], []
     started = time.time()
     for step in range(1, config.steps + 1):
@@ -116,7 +117,7 @@ def main():
     model, tokenizer = open_model(config)
     z = svf.start(model)
     if config.expert:
-        learned, _ = load_expert(config.expert, model)
+        learned, _ = load_expert(Path(config.expert), model)
         z = z | learned
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
     learner = Learner(model, tokenizer, svf, task, Sampling(0.7), None, reinforce)

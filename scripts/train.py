@@ -49,12 +49,14 @@ class Config(train.Config):
 
 def improve_of(config):
     """The function by which z is learned. Raises ValueError for one that is not known."""
-    if config.objective not in ("reward", "sft"):
-        raise ValueError(f"--objective {config.objective} is not known; choose reward or sft")
-    if config.learner not in ("reinforce", "es"):
-        raise ValueError(f"--learner {config.learner} is not known; choose reinforce or es")
+    for name, known in (("objective", [objective for objective, _ in IMPROVE]),
+                        ("learner", [learner for _, learner in IMPROVE])):
+        if getattr(config, name) not in known:
+            raise ValueError(f"--{name} {getattr(config, name)} is not known; choose "
+                             f"{' or '.join(dict.fromkeys(known))}")
     if (config.objective, config.learner) not in IMPROVE:
-        raise ValueError("--learner es follows rewards, and --objective sft has none; leave one of them out")
+        raise ValueError(f"--learner {config.learner} does not go with --objective {config.objective}; leave "
+                         "one of them out")
     return IMPROVE[config.objective, config.learner]
 
 def refuse_changed(config, names, why):
@@ -83,11 +85,14 @@ def check_flags(config):
                              "of --learner es")
         if world() > 1:
             raise ValueError("--learner es runs in one process; leave out torchrun")
+    if config.tensor_parallel and world() == 1:
+        raise ValueError("--tensor-parallel cuts a model among several processes; start them: torchrun "
+                         "--nproc-per-node 2 -m scripts.train …")
     if config.tensor_parallel:
         refuse_changed(config, ["basis"], "is not for --tensor-parallel, which moves z from one side of a "
                                           "weight to the other")
     if config.task == "dispatch":
-        refuse_changed(config, ["adapter", "basis", "objective"],
+        refuse_changed(config, ["adapter", "basis", "objective", "modules", "layers"],
                        "is not for --task dispatch, which learns by rewards the classifier of sample.py, an "
                        "expert of svf")
 
@@ -127,7 +132,7 @@ def with_others(config, learner):
     if config.tensor_parallel:
         return in_parts(learner), answer_in_parts
     if world() > 1:
-        check_shares(learner.settings)
+        check_shares(learner.settings.problems)
         return together(learner), answer_together
     return learner, greedy_answers
 
@@ -147,9 +152,9 @@ def main():
     start()
     config = train.read_config(Config, __doc__)
     check_flags(config)
-    config = replace(config, device=config.device or device())
     run = open_run(config, Run if rank() == 0 else SilentRun)
     wait_for_all()  # nobody writes before all have looked at what is there
+    config = replace(config, device=config.device or device())
     learner, answer = with_others(config, make_learner(config))
     expert, example = train.make_expert(run, learner, answer, adapter=config.adapter, **options_of(config))
     say_next(config, expert, run.log, example)

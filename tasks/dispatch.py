@@ -72,6 +72,7 @@ class DispatchProblems:
 def dispatch_task(categories, data=""):
     """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
     problems = DispatchProblems(categories, data)
+    own = tuple(category.task for category in categories if category.task.endswith(".jsonl"))
     return Task(name="dispatch", system="", prefill="Answer:",
                 max_new_tokens=1, group=1, score=score_options,
-                problems=problems.problems, rows=problems.all)
+                problems=problems.problems, rows=problems.all, files=own)

@@ -7,7 +7,7 @@
 expert was never asked. The last images of `train` are for validation, of eyes and z alike.
 
     pip download --no-deps easy-vqa==1.0 && python -m zipfile -e easy_vqa-1.0-py3-none-any.whl .
-    python train.py --task easy_vqa --data easy_vqa/data
+    python -m scripts.train --task easy_vqa --data easy_vqa/data
 """
 import json
 import re
@@ -88,9 +88,9 @@ def easy_vqa_task(name, folder):
     for split, problems in by_split.items():
         if not problems:
             raise ValueError(f"{folder} has too few images: none is left for the split {split!r} of {name}")
-    return Task(name=name,
-                system="Answer the question about the picture.", prefill="Answer:", max_new_tokens=12,
-                problems=Rows(name, by_split).problems, score=score_options, splits=tuple(by_split),
-                has_images=True)
+    files = tuple(str(Path(folder, part, "questions.json")) for part in ("train", "test"))
+    return Task(name=name, system="Answer the question about the picture.", prefill="Answer:",
+                max_new_tokens=12, problems=Rows(name, by_split).problems, files=files, score=score_options,
+                splits=tuple(by_split), has_images=True)
 
 EASY_VQA = ("easy_vqa", "easy_vqa_color")

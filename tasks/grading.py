@@ -151,7 +151,7 @@ def folded(text):
 def option_pattern(options):
     """A pattern of any of the options, which are folded, as a word of its own."""
     any_option = "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
-    if any(is_one_number(option) or option[0].isdigit() or option[-1].isdigit() for option in options):
+    if any(is_one_number(option) or option[:1].isdigit() or option[-1:].isdigit() for option in options):
         # 3 stands in 3.00, not in 3.5, -3 or 2.3
         return rf"(?<![\w-])(?<!\d[.,])(?:{any_option})(?:(?=\.0+(?!\d))|(?!\w|[.,]\d))"
     return whole(any_option)

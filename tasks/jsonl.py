@@ -170,5 +170,5 @@ def own_task(path, max_new_tokens):
     rows = Rows(path.stem, by_split)
     return Task(name=path.stem, system=first.system,
                 prefill=first.prefill, max_new_tokens=max_new_tokens, score=score_own,
-                problems=rows.problems, rows=rows.all, splits=tuple(by_split),
+                problems=rows.problems, rows=rows.all, files=(str(path),), splits=tuple(by_split),
                 has_images=any(problem.image for problem in problems))

@@ -169,5 +169,5 @@ def real_task(name, folder):
         if not problems:
             raise ValueError(f"{paths[0]} has too few rows: none is left for the split {split!r} of {name}")
     rows = Rows(name, by_split)
-    return Task(name=name, problems=rows.problems, rows=rows.all, splits=tuple(by_split),
-                **vars(real.answered))
+    return Task(name=name, problems=rows.problems, rows=rows.all, files=tuple(map(str, paths)),
+                splits=tuple(by_split), **vars(real.answered))

@@ -77,10 +77,13 @@ def expert_metadata(model, **changes):
             "task": "math", "examples": ["1 + 1?", "2 + 2?"], "system": "Add.",
             "instruction": "", "prefill": "Sum:"} | changes
 
+INVISIBLE = "\u200b"  # a space of no width
+
 def write_silence(path):
-    """Questions that a random model answers rightly half of the time: its one token must say nothing, as its
-    special tokens do. Without right answers REINFORCE has nothing to learn from, nor a test to compare."""
-    rows = [json.dumps({"question": f"Say nothing, {i}.", "answer": "."}) for i in range(120)]
+    """Questions that a random model answers rightly half of the time: its one token must say nothing that can
+    be seen, as its special tokens do. Without right answers REINFORCE has nothing to learn from, nor a test
+    to compare."""
+    rows = [json.dumps({"question": f"Say nothing, {i}.", "answer": INVISIBLE}) for i in range(120)]
     path.write_text("\n".join(rows))
     return path
 

@@ -6,12 +6,13 @@ import sys
 
 import pytest
 import torch
-from conftest import train_flags, write_silence
+from conftest import INVISIBLE, expert_metadata, train_flags, write_silence
 from test_scripts import ROOT, run
 from test_vision import random_eyes, write_picture
 
 import parallel.processes
 from formats.default_model import cache_folder
+from formats.experts import save_expert
 from formats.eyes import save_eyes
 from formats.load import load
 from harness.answers import check_rows
@@ -32,7 +33,7 @@ def with_row(path, row):
     ("x" * 9000, "do not fit the model's 8192; shorten or remove the row"),
     ("a\ue000b\U000f0001", "private planes")])
 def test_a_row_that_cannot_be_read_is_named_before_the_first_step(tiny_folder, tmp_path, question, said):
-    rows = with_row(tmp_path / "own.jsonl", {"question": question, "answer": "."})
+    rows = with_row(tmp_path / "own.jsonl", {"question": question, "answer": INVISIBLE})
     done = run("train.py", *train_flags(tiny_folder, rows, tmp_path / "run"))
     assert done.returncode == 2 and f"{rows} line 121" in done.stderr and said in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
@@ -50,7 +51,7 @@ def test_rows_of_every_split_and_of_real_sets_are_read(tiny, tmp_path):
 def test_the_question_of_dispatch_is_read_with_every_row_of_a_file(real, tmp_path):
     """What fits alone may not fit behind the examples of the categories."""
     model, tokenizer = real
-    file = with_row(tmp_path / "own.jsonl", {"question": "word " * 8110, "answer": "."})
+    file = with_row(tmp_path / "own.jsonl", {"question": "word " * 8110, "answer": INVISIBLE})
     check_rows(model, tokenizer, get_task(str(file)))
     categories = [Category("own", ["a " * 40, "b"], str(file)), Category("math", ["c", "d"], "math")]
     with pytest.raises(ValueError, match="own.jsonl line 121"):
@@ -62,7 +63,7 @@ def test_an_image_that_is_damaged_is_named_before_the_first_step(tiny_folder, tm
     rows = []
     for i in range(150):
         write_picture(tmp_path / f"{i}.png", (i, 255 - i, 0))
-        rows.append(json.dumps({"question": "Say nothing.", "answer": ".", "image": f"{i}.png"}))
+        rows.append(json.dumps({"question": "Say nothing.", "answer": INVISIBLE, "image": f"{i}.png"}))
     (tmp_path / "own.jsonl").write_text("\n".join(rows))
     (tmp_path / "77.png").write_bytes((tmp_path / "77.png").read_bytes()[:60])
     done = run("scripts.train", *train_flags(tiny_folder, tmp_path / "own.jsonl", tmp_path / "run"), "--eyes",
@@ -74,11 +75,27 @@ def test_questions_that_were_edited_do_not_resume(tiny_folder, tmp_path):
     rows = write_silence(tmp_path / "own.jsonl")
     flags = train_flags(tiny_folder, rows, tmp_path / "run")
     assert run("train.py", *flags).returncode == 0
-    rows.write_text(rows.read_text() + "\n" + json.dumps({"question": "One more?", "answer": "."}))
+    rows.write_text(rows.read_text() + "\n" + json.dumps({"question": "One more?", "answer": INVISIBLE}))
     done = run("train.py", *flags, "--resume")
     assert done.returncode == 2 and f"{rows} has changed since" in done.stderr, done.stderr
 
-def test_every_file_that_decides_what_is_learned_is_an_input(tmp_path):
+def test_a_log_whose_state_is_gone_is_not_cut_away(tiny_folder, silence, tmp_path):
+    flags = train_flags(tiny_folder, silence, tmp_path / "run")
+    assert run("train.py", *flags).returncode == 0
+    (tmp_path / "run" / "state.pt").unlink()
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    done = run("train.py", *flags)
+    assert done.returncode == 2 and "the log of a run but not its state" in done.stderr
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log
+
+def test_a_run_goes_on_on_another_device(tiny_folder, silence, tmp_path):
+    """As one that several processes, each with a GPU of its own, have begun."""
+    flags = train_flags(tiny_folder, silence, tmp_path / "run")
+    assert run("train.py", *flags, "--device", "cpu").returncode == 0
+    done = run("train.py", *flags, "--resume")
+    assert done.returncode == 0, done.stderr
+
+def test_every_file_that_decides_what_is_learned_is_an_input(tiny, tmp_path):
     write_picture(tmp_path / "a.png")
     rows = [{"question": f"{i}?", "answer": "yes", "image": "a.png"} for i in range(20)]
     own, template = tmp_path / "own.jsonl", tmp_path / "t.jinja"
@@ -90,9 +107,13 @@ def test_every_file_that_decides_what_is_learned_is_an_input(tmp_path):
     write_picture(tmp_path / "a.png", "blue")
     with pytest.raises(ValueError, match="a.png has changed since here was begun"):
         check_same_inputs("here", before, inputs_of(config, get_task(str(own))))
-    (tmp_path / "math.safetensors").write_text("an expert that came later")
+    save_expert(tmp_path / "math.safetensors", {}, expert_metadata(tiny[0]))
+    save_expert(tmp_path / "mixed.safetensors", {}, expert_metadata(
+        tiny[0], kind="mixture", description="found", mixture={"math": 0.5}))  # dispatch does not choose it
     dispatch = Config(task="dispatch", experts=str(tmp_path))
-    assert str(tmp_path / "math.safetensors") in inputs_of(dispatch, get_task("math"))
+    categories = [Category("own", ["a", "b"], str(own))]
+    assert inputs_of(dispatch, dispatch_task(categories)).keys() == {
+        str(own), str(tmp_path / "math.safetensors")}  # it asks about requests, and looks at no image
 
 def test_without_a_home_folder_answers_are_not_kept_and_nothing_fails(tiny_folder, silence, tmp_path,
                                                                       monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import svf
+import train
 from formats.load import load
 from harness import answers as answers_room
 from harness.answers import greedy_answers
@@ -129,3 +130,10 @@ def test_a_step_that_teaches_nothing_says_so():
     assert "nothing to learn" in warning_of({"telling": 0.0, "finished": 1.0})
     assert warning_of({"telling": 0.5, "finished": 1.0}) == ""
     assert "run into the cap" in warning_of({"telling": 0.5, "finished": 0.1})
+
+def test_quick_gives_way_to_what_was_typed_even_a_default(monkeypatch):
+    for typed, steps in (([], 4), (["--steps", "32"], 32), (["--steps", "7"], 7)):
+        monkeypatch.setattr("sys.argv", ["train.py", "--quick", *typed])
+        assert train.read_config().steps == steps and train.read_config().n_val == 32
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    assert train.read_config().n_val == 256

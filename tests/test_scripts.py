@@ -22,7 +22,7 @@ from svf import MODULES, wrap
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train.py", "sample.py", "scripts.train", "scripts.sample", "scripts.eval", "scripts.bench",
-           "scripts.compare", "scripts.plot", "scripts.make_eyes"]
+           "scripts.compare", "scripts.plot", "scripts.make_eyes", "scripts.signal_share"]
 ROOMS = [".", "tasks", "formats", "harness", "baselines", "vision", "parallel", "scripts"]
 FOLDERS = [*ROOMS, "tests", "tools", "examples"]
 
@@ -63,7 +63,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("sample.py", ["--show", "mixed"], "--show is a flag of python -m scripts.sample"),
     ("train.py", ["--resume"], "nothing to resume"),
     ("train.py", ["--temperature", "0"], "--temperature must be between 0.01 and 10, not 0"),
-    ("train.py", ["--rollouts", "63"], "--group 4 must divide --rollouts 63"),
+    ("train.py", ["--rollouts", "63"], "--rollouts 63 cannot be shared by 4 answers to each problem"),
     ("scripts.train", ["--adapter", "nobody"], "there is no nobody.py"),
     ("scripts.train", ["--adapter", "rl"], "has no function wrap"),
     ("train.py", ["--task", "own.jsonl"], "own.jsonl does not exist; name a jsonl file"),
@@ -77,7 +77,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("scripts.train", ["--learner", "ppo"], "choose reinforce or es"),
     ("scripts.train", ["--learner", "es", "--adapter", "lora"], "--adapter is not for --learner es"),
     ("scripts.train", ["--learner", "es", "--rollouts", "40"], "--rollouts 40 is no multiple of 16"),
-    ("scripts.train", ["--tensor-parallel", "--basis", "random"], "--basis is not for --tensor-parallel"),
+    ("scripts.train", ["--task", "dispatch", "--basis", "random"], "--basis is not for --task dispatch"),
     ("scripts.train", ["--task", "dispatch", "--adapter", "lora"], "--adapter is not for --task dispatch"),
     ("scripts.train", ["--task", "dispatch", "--objective", "sft"], "--objective is not for --task dispatch"),
     ("scripts.eval", ["--instructions", "--tasks", "math", "--rows", "cem"], "leave out --rows, --split and"),
@@ -104,7 +104,12 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("scripts.sample", ["--adapt", "cem", "--save", "math"], "there is an expert math in"),
     ("scripts.sample", ["--adapt", "cem", "--save", "other"], "choose another name"),
     ("train.py", ["--rollouts", "1", "--group", "1"], "has no other answer to be compared with"),
-    ("train.py", ["--task", "dispatch", "--group", "3"], "--group 3 must divide --rollouts 64"),
+    ("train.py", ["--task", "dispatch", "--group", "3"], "--rollouts 64 cannot be shared by 3 answers"),
+    ("train.py", ["--rollouts", "1"], "--rollouts 1 has no other answer to be compared with"),
+    ("scripts.train", ["--tensor-parallel"], "among several processes; start them: torchrun"),
+    ("scripts.train", ["--task", "dispatch", "--modules", "attn"], "--modules is not for --task dispatch"),
+    ("scripts.sample", ["--adapt", "cem", "--save", "../x"], "--save ../x is no name of an expert"),
+    ("scripts.signal_share", ["--settings", "16x4,1x1"], "'1x1' is no setting"),
     ("scripts.make_eyes", ["--resume"], "nothing to resume"),
     ("scripts.compare", ["--only", "svf; lora 2"], "--only lora 2 is no method"),
     ("scripts.compare", ["--rollouts", "30"], "--rollouts 30 is no multiple of 16"),
@@ -179,7 +184,7 @@ def test_ctrl_c_leaves_a_state_to_resume_from(tiny_folder, silence, tmp_path):
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and "interrupted" in said and "Traceback" not in said
     saved = torch.load(state, weights_only=True)
-    assert saved.keys() == {"state", "config", "logged", "fingerprint", "inputs"}
+    assert saved.keys() == {"state", "config", "logged", "fingerprint", "inputs", "seconds"}
     assert run("train.py", *train_flags(tiny_folder, silence, tmp_path / "run"), "--resume").returncode == 0
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import expert_metadata, random_z
+from conftest import INVISIBLE, expert_metadata, random_z
 from safetensors.torch import load_file, save_file
 from test_formats import tokenizer_json, write_hf_by_hand, write_tokenizer
 from test_scripts import command, run, run_here
@@ -570,7 +570,7 @@ def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, m
     rows = []
     for i in range(150):
         write_picture(tmp_path / f"{i}.png", (i, 255 - i, 0))
-        rows.append(json.dumps({"question": "Say nothing.", "answer": ".", "image": f"{i}.png"}))
+        rows.append(json.dumps({"question": "Say nothing.", "answer": INVISIBLE, "image": f"{i}.png"}))
     (tmp_path / "own.jsonl").write_text("\n".join(rows))
     done = run("scripts.train", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--eyes",
                tmp_path / "eyes.safetensors", "--out", tmp_path / "run", "--steps", 2, "--rollouts", 8,
