@@ -227,7 +227,7 @@ def by_cem(adaptive, task, shots, search):
     alpha, (right, _) = cem(fitness, known, 1 / len(names), search)
     mixture = mixture_of(names, alpha.tolist())
     if not search.per_block:
-        # the base model's share, for who reads the mixture: below 0 where Σα > 1, and `mix` does not ask
+        # the base model's share, for whoever reads the mixture: below 0 where Σα > 1, and `mix` does not ask
         mixture["other"] = 1 - alpha.sum().item()
     return mixture, right
 

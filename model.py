@@ -255,10 +255,10 @@ def draw(logits, sampling):
     else:
         cdf = logp.exp().cumsum(dim=-1)
         u = torch.rand(len(logp), 1, generator=sampling.generator, device=logp.device)
-        # the first token whose cumulative probability exceeds u, where u stays below the total even after
-        # rounding: a token of probability 0 is never drawn
-        below = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
-        ids = torch.searchsorted(cdf, u * below, right=True)
+        # the first token whose cumulative probability exceeds u · total, where the total is a little less
+        # than the last sum, so that even after rounding no token of probability 0 is drawn
+        total = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
+        ids = torch.searchsorted(cdf, u * total, right=True)
     return ids[:, 0], logp.gather(1, ids)[:, 0]
 
 def read_prompts(model, prompts, new_tokens, alike=True):

@@ -121,9 +121,8 @@ def choose_first_pass(config, adaptive, task, search):
 
 # -- the second pass: answer ---------------------------------------------------------------------------------
 
-def answer_prompt(config, adaptive, task, first_pass, image=""):
-    """Answer the prompt of the command line, in the form of the task if there is one."""
-    problem = Problem(config.prompt, image=image)
+def answer_prompt(config, adaptive, task, first_pass, problem):
+    """Answer a prompt, in the form of the task if there is one."""
     if task is not None:
         problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
     [mixture] = first_pass([problem.prompt])
@@ -157,7 +156,7 @@ def main():
         check_rows(adaptive.model, adaptive.tokenizer, task)
     first_pass = choose_first_pass(config, adaptive, task, search_of(config))
     if config.prompt:
-        answer_prompt(config, adaptive, task, first_pass)
+        answer_prompt(config, adaptive, task, first_pass, Problem(config.prompt))
     elif task is not None:
         answer_task(config, adaptive, task, first_pass)
     else:

@@ -5,11 +5,11 @@ Since Uᵀ W = diag(σ) Vᵀ, the same W' needs only the basis on the smaller si
     out ≤ in:   W' = U diag(z) Uᵀ W       W' x = y + U ((z − 1) ⊙ (Uᵀ y)),      y = W x
     out > in:   W' = W V diag(z) Vᵀ       W' x = W (x + V ((z − 1) ⊙ (Vᵀ x)))
 
-As a change to the frozen W, z = 1 is the base model bit for bit, r² numbers are stored per weight, and z may
-have a batch dimension. One z for all rows is merged into W', for rollouts and training alike: the loss must
-score the policy that sampled. One z per row takes the right-hand form, for inference. Unlike the authors'
-code, z is free (no sigmoid) and W' is not rescaled by Σσ / Σσz: neither is in the paper. Biases stay as they
-are.
+As a change to the frozen W, z = 1 is the base model bit for bit, and r² numbers are stored per weight. One z
+for all rows is merged into W', for rollouts and training alike: the two forms round differently, and the loss
+must score the very policy that sampled. One z per row, which has a batch dimension, takes the right-hand
+form, for inference. Unlike the authors' code, z is free (no sigmoid) and W' is not rescaled by Σσ / Σσz:
+neither is in the paper. Biases stay as they are.
 
 This module is an *adapter*, and rl.py trains any module that keeps the same three promises:
 
@@ -35,23 +35,14 @@ MODULES = {"attn": ATTENTION, "mlp": MLP, "all": ATTENTION + MLP, "qv": ("wq", "
 
 def decompose(W):
     """Singular vectors on the smaller side of W (out, in), columns by descending σ: (r, r), float64."""
-    W = W.double()  # in float32, a fifth of the vectors would move
+    W = W.double()  # float32 gets a fifth of the vectors wrong
     if W.shape[0] > W.shape[1]:
         W = W.T
     _, basis = torch.linalg.eigh(W @ W.T)
     return basis.flip(1)  # eigh gives them by ascending σ²
 
-def singular_values(W, basis):
-    """σ (r,) of W (out, in), in the order of its basis (r, r). SVF itself never needs them: Uᵀ W has them.
-
-    σ_i = ‖u_iᵀ W‖ is good to 1e-11, the root of the eigenvalue is not.
-    """
-    if W.shape[0] > W.shape[1]:
-        W = W.T
-    return (basis.T @ W).norm(dim=1)
-
 class Collapse(ValueError):
-    """Training went so far that no gradient is left."""
+    """Training went so far that z, or its gradient, is no number."""
 
 class MergedLinear(torch.autograd.Function):
     """y' = W'x for a W' merged from z: the gradient for z without one of the size of W.
@@ -67,20 +58,20 @@ class MergedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, z, W, bias, basis, on_output):
-        y = F.linear(x, W, bias)
+    def forward(ctx, x, z, merged, bias, basis, on_output):
+        y = F.linear(x, merged, bias)
         ctx.on_output = on_output
         # y' is the product alone: beside a bias as large as Qwen2.5's, bfloat16 keeps little of it in y
         ctx.saves_y = on_output and bias is None
-        ctx.save_for_backward(y if ctx.saves_y else x, z, W, basis)
+        ctx.save_for_backward(y if ctx.saves_y else x, z, merged, basis)
         return y
 
     @staticmethod
     def backward(ctx, g):
-        x_or_y, z, W, basis = ctx.saved_tensors
-        gx = g @ W
+        x_or_y, z, merged, basis = ctx.saved_tensors
+        gx = g @ merged
         if ctx.on_output:
-            y = x_or_y if ctx.saves_y else F.linear(x_or_y, W)
+            y = x_or_y if ctx.saves_y else F.linear(x_or_y, merged)
             a, b = y @ basis, g @ basis  # (B, T, r)
         else:
             a, b = x_or_y @ basis, gx @ basis  # (B, T, r)
@@ -218,8 +209,8 @@ def using(model, z):
 # -- several experts -----------------------------------------------------------------------------------------
 
 def alpha_at(alpha, weight_name):
-    """α of an expert at a weight: one number for all, or one per block, that of "layers.7.attention.wq" being
-    the eighth."""
+    """α of an expert at a weight: one number for all, or one per block, of which "layers.7.attention.wq"
+    takes the eighth."""
     if isinstance(alpha, (list, tuple)):
         alpha = alpha[int(weight_name.split(".")[1])]
     return float(alpha)

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import svf
 from adapt import AdaptiveModel
-from formats.experts import save_expert
 from harness.answers import check_rows, greedy_answers
 from harness.experts import load_experts
 from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
@@ -121,16 +120,13 @@ def train(run, learner, answer):
 def save_best(run, learner, examples, **more):
     """The best z as a file that says what it is -> its path. `more` metadata, of other adapters."""
     task, model, config = learner.task, learner.model, run.config
-    path = run.folder / f"{task.name}.safetensors"
-    if run.writes:
-        metadata = {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf",
-                    "kind": "dispatch" if config.task == "dispatch" else "task", "task": config.task,
-                    "examples": [problem.prompt for problem in examples], "system": task.system,
-                    "instruction": task.instruction, "prefill": task.prefill,
-                    "step": run.state["best_step"], "val_accuracy": run.state["best_accuracy"],
-                    "val_n": config.n_val, "command": command_line()}
-        save_expert(path, run.state["best"], metadata | more)
-    return path
+    metadata = {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf",
+                "kind": "dispatch" if config.task == "dispatch" else "task", "task": config.task,
+                "examples": [problem.prompt for problem in examples], "system": task.system,
+                "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
+                "val_accuracy": run.state["best_accuracy"],
+                "val_n": len(task.problems("val", config.n_val, TEST_SEED)), "command": command_line()}
+    return run.save_expert(task.name, metadata | more)
 
 def compare_with_base(run, learner, answer):
     """Base and expert on problems that neither training nor validation has seen."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 if __name__ == "__main__":  # before the imports, which need the folder above
-    print("an adapter is not run by itself: run python train.py --task math --adapter examples.channels",
+    print("an adapter is not run by itself; type python -m scripts.train --adapter examples.channels",
           file=sys.stderr)
     sys.exit(2)
 

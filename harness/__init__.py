@@ -1,4 +1,4 @@
-"""What every command needs around the six files that are the paper. No mathematics here.
+"""What every command needs around the six files that are the paper.
 
     flags.py     flags from a script's dataclass; errors of one sentence
     models.py    device and dtype, a model opened for a script, bases kept between runs

@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # Windows
     fcntl = None
 import torch
 
-from formats.experts import read_metadata
+from formats.experts import read_metadata, save_expert
 from harness.flags import find_folder, flag_name
 from harness.logs import append, command_line, machine, peak_memory
 from harness.models import pick_device
@@ -142,13 +142,11 @@ def check_same_inputs(folder, begun_with, inputs):
 # -- a run of train.py ---------------------------------------------------------------------------------------
 
 class Run:
-    """The folder of a training run, in its order: begin, save_step after each step, finish.
+    """The folder of a training run: begin, save_step after each step, save_expert, finish.
 
     state  as rl.train_expert keeps it; {} for a new run
     log    path of log.jsonl
     """
-    writes = True  # of several processes, only the first does (parallel/data.py)
-
     def __init__(self, config, saved):
         """`saved` is what `save_step` wrote; {} for a new run."""
         self.config = config
@@ -194,6 +192,12 @@ class Run:
                                  "logged": self.log.stat().st_size,
                                  "seconds": self.seconds_before + now - self.started})
         return metrics
+
+    def save_expert(self, name, metadata):
+        """The best z as an expert's file -> its path."""
+        path = self.folder / f"{name}.safetensors"
+        save_expert(path, self.state["best"], metadata)
+        return path
 
     def finish(self, model):
         """The last line of the log: what made it, how long it took, pauses aside, and where."""

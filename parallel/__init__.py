@@ -1,4 +1,4 @@
-"""Several processes learn one z together, started by torchrun; nothing else in the repository knows of them.
+"""Several processes learn one z together, started by torchrun.
 
     processes.py  who is here, and what they tell each other
     data.py       data parallel: each process has the whole model, and a share of a step's problems

@@ -60,7 +60,6 @@ def answer_together(learner, z, problems, desc):
 
 class SilentRun(Run):
     """The run of a process that writes nothing: the first one does."""
-    writes = False
 
     def __init__(self, config, saved):
         super().__init__(config, saved)
@@ -71,6 +70,9 @@ class SilentRun(Run):
 
     def save_step(self, metrics):
         return metrics
+
+    def save_expert(self, name, metadata):
+        return self.folder / f"{name}.safetensors"
 
     def finish(self, model):
         pass

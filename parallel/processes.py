@@ -4,6 +4,7 @@ In one process all of this does nothing. A process that dies is torchrun's to no
 process that is only slow is waited for, as long as PyTorch waits by itself (half an hour with gloo).
 """
 import atexit
+import gc
 import os
 import sys
 from contextlib import contextmanager
@@ -21,11 +22,17 @@ def start():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # --device may say either
     dist.init_process_group(backend)
-    atexit.register(dist.destroy_process_group)  # a thread of gloo that outlives Python aborts the process
+    atexit.register(leave)
     if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(device())
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
+
+def leave():
+    """Leave the other processes, with all that still refers to the group: a thread of gloo that outlives
+    Python aborts the process."""
+    dist.destroy_process_group()
+    gc.collect()
 
 def rank():
     return dist.get_rank() if dist.is_initialized() else 0

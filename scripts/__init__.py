@@ -5,7 +5,9 @@
     eval.py        the accuracy tables
     compare.py     SVF against its baselines
     bench.py       what it costs, and the plan for a GPU
+    signal_share.py  how much of a step's gradient is signal
     plot.py        pictures from logs
     make_eyes.py   eyes for a text model
+    adapters.py    adapters by name, for those of the above that take others than svf
     merge_lora.py, pictures.py, spectrum.py   a base from a LoRA; how much is seen; what an expert changes
 """

@@ -38,7 +38,7 @@ GB = 1e9
 class Config:
     model: str = flag(DEFAULT_MODEL, "a Meta or Hugging Face folder, a .gguf file, or the default by name")
     plan: str = flag("", "only the memory plan of a step on a GPU, for this params.json or config.json")
-    gpus: int = flag(1, "of the plan: how many hold one model together (train.py --tensor-parallel)")
+    gpus: int = flag(1, "of the plan: how many hold one model together (scripts.train --tensor-parallel)")
     layers: str = flag("", "of the plan: those that get a z, even or a range as 8-15; empty: all")
     rollouts: int = flag(64, "rows of a training step")
     micro_batch: int = flag(16, "rows of one forward and backward pass")

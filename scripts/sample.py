@@ -22,6 +22,7 @@ from harness.chat import Chat
 from harness.flags import find_folder, flag, run_main
 from harness.report import show_mixture
 from svf import mix, using
+from tasks.interface import Problem
 
 @dataclass
 class Config(sample.Config):
@@ -172,7 +173,8 @@ def main():
     if config.export:
         export(config, adaptive, first_pass)
     elif config.prompt:
-        sample.answer_prompt(config, adaptive, task, first_pass, config.image)
+        problem = Problem(config.prompt, image=config.image)
+        sample.answer_prompt(config, adaptive, task, first_pass, problem)
     elif answers_task:
         sample.answer_task(config, adaptive, task, first_pass)
     else:

@@ -10,9 +10,18 @@ from formats.default_model import DEFAULT_MODEL
 from formats.load import load
 from harness.experts import load_expert
 from harness.flags import ROOT
-from svf import MODULES, singular_values, wrap
+from svf import MODULES, wrap
 
 WEIGHTS = ("layers.0.attention.wq", "layers.15.feed_forward.w1", "layers.29.attention.wo")
+
+def singular_values(W, basis):
+    """σ (r,) of W (out, in), in the order of its basis (r, r). SVF itself never needs them: Uᵀ W has them.
+
+    σ_i = ‖u_iᵀ W‖ is good to 1e-11, the root of the eigenvalue is not.
+    """
+    if W.shape[0] > W.shape[1]:
+        W = W.T
+    return (basis.T @ W).norm(dim=1)
 
 if __name__ == "__main__":
     model, _ = load(DEFAULT_MODEL, "cpu")

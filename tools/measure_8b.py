@@ -22,7 +22,8 @@ from formats.default_model import cache_folder  # noqa: E402
 from formats.load import load  # noqa: E402
 from formats.meta import meta_args  # noqa: E402
 from model import Transformer  # noqa: E402
-from svf import decompose, singular_values  # noqa: E402
+from scripts.spectrum import singular_values  # noqa: E402
+from svf import decompose  # noqa: E402
 
 def make_checkpoint(folder, dim, n_layers):
     """Meta's format, bfloat16, the scale of a fresh initialization: 1 / √(inputs)."""
