@@ -5,7 +5,9 @@
     folder.py         which of a folder's files count, and that they do not contradict each other
     meta.py, huggingface.py, gguf_file.py    one format each
     default_model.py  fetches the model that the scripts use when none is named
-    tokenizer.py      text <-> ids
+    vocabulary.py     words and ids
+    tokenizer.py      text <-> ids, and a chat
+    tokenizer_files.py  the three ways to write a tokenizer
     chat.py           a conversation, as the model's own template writes it
     eyes.py           the eyes of a model: Hugging Face's names, our file
     experts.py        an expert's file

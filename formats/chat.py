@@ -24,6 +24,8 @@ import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from formats.vocabulary import either
+
 # Meta's folders hold no template; this is Llama 3's
 LLAMA3_TEMPLATE = (
     "{{ '<|begin_of_text|>' }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
@@ -81,11 +83,6 @@ def compiled(template):
         return environment.from_string(template)
     except jinja2.TemplateError as error:
         raise ValueError(f"the chat template is no Jinja template: {error}") from error
-
-def either(texts):
-    """A pattern that finds each of the texts, the longest where several begin; it never matches for none."""
-    longest_first = sorted(texts, key=len, reverse=True)
-    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")" if longest_first else "((?!))")
 
 def enclosed(i, text):
     """The i-th text that somebody typed, between the private characters that say so; spaces stay outside,

@@ -12,6 +12,8 @@ import json
 
 from safetensors import SafetensorError, safe_open
 
+from formats.vocabulary import byte_of_character
+
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 def agreed(folder, what, found):
@@ -100,12 +102,6 @@ def open_weights(folder):
     return found
 
 # -- tokenizers ----------------------------------------------------------------------------------------------
-
-def byte_of_character():
-    """GPT-2's printable alphabet: JSON and GGUF write each byte as one visible character ('Ġ' is a space)."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in visible]
-    return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(hidden)}
 
 def check_tokenizers(folder):
     """Raises ValueError if another table of tokens lies beside tokenizer.json and gives one of its tokens

@@ -12,8 +12,8 @@ import torch
 from gguf import GGML_QUANT_VERSION, GGUFEndian, GGUFReader
 from gguf.quants import dequantize
 
-from formats import tokenizer as tokenizers_of
 from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, meta_names
+from formats.tokenizer_files import from_gguf
 from model import ModelArgs, stretched
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -109,7 +109,7 @@ def read_gguf(path):
     for theirs, tensor in found.items():
         name = names.get(theirs, theirs)
         tensors[name] = GGUFTensor(tensor, 0 if architecture == "llama" else heads_of(name, args))
-    return Checkpoint(args, tensors, tokenizers_of.from_gguf(fields))
+    return Checkpoint(args, tensors, from_gguf(fields))
 
 def check_layout(path, reader, is_aligned_otherwise):
     """Raises ValueError if the tensors do not stand one behind the other, as llama.cpp demands: a header that

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from formats import tokenizer as tokenizers_of
 from formats.checkpoint import Checkpoint, checked, halves_to_pairs, heads_of, meta_names, pairs_to_halves
 from formats.eyes import WITH_EYES, attach_eyes, eyes_args, our_name
 from formats.folder import agreed, check_tokenizers, open_weights
 from formats.safetensors_file import write_safetensors
+from formats.tokenizer_files import from_hf
 from model import ModelArgs
 from vision.encoder import Eyes
 from vision.seeing import SeeingEmbedding
@@ -218,7 +218,7 @@ def read_hf(folder):
             del tensors["output.weight"]  # the tied embedding a second time
         else:
             args = replace(args, tied_embeddings=False)
-    tokenizer = tokenizers_of.from_hf(folder)
+    tokenizer = from_hf(folder)
     if eyes is None:
         return Checkpoint(args, tensors, tokenizer)
     return Checkpoint(args, tensors, tokenizer, beside=partial(Eyes, eyes), attach=attach_eyes)

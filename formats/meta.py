@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from formats import tokenizer as tokenizers_of
 from formats.checkpoint import Checkpoint, checked
 from formats.folder import check_tokenizers
+from formats.tokenizer_files import from_meta
 from model import ModelArgs
 
 def meta_args(file):
@@ -72,4 +72,4 @@ def read_meta(folder):
     tensors = {name: ShardedTensor(name, [shard.get(name) for shard in shards])
                for name in names if name != "rope.freqs"}  # a stored table, computed here instead
     args = replace(args, tied_embeddings="output.weight" not in tensors)
-    return Checkpoint(args, tensors, tokenizers_of.from_meta(folder / "tokenizer.model"))
+    return Checkpoint(args, tensors, from_meta(folder / "tokenizer.model"))

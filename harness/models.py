@@ -12,7 +12,7 @@ from tqdm import tqdm
 import svf
 from formats.bases import cached_basis
 from formats.load import load
-from formats.tokenizer import read_template
+from formats.tokenizer_files import read_template
 from harness.logs import dtype_name
 
 bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal

@@ -16,7 +16,7 @@ from adapt import BY_EXAMPLES, BY_REQUEST
 from formats.experts import read_metadata, save_expert
 from formats.eyes import DEFAULT_EYES, open_eyes
 from formats.huggingface import check_new_folder, write_hf
-from formats.tokenizer import read_template
+from formats.tokenizer_files import read_template
 from harness.answers import check_rows
 from harness.chat import Chat
 from harness.flags import find_folder, flag, run_main

@@ -24,7 +24,8 @@ from formats import gguf_file
 from formats.gguf_file import HARMLESS, NEUTRAL, USED, check_keys
 from formats.huggingface import CHANGING, DEFAULTS, FACTORS, HF_KEYS, hf_args
 from formats.load import load
-from formats.tokenizer import GGUF_CUTS, BytePairs, byte_of_character, from_hf
+from formats.tokenizer_files import GGUF_CUTS, from_hf
+from formats.vocabulary import BytePairs, byte_of_character
 from model import Transformer
 
 INDEX = "model.safetensors.index.json"

@@ -6,7 +6,7 @@ import pytest
 from test_formats import CHATML, tokenizer_json, write_hf_by_hand, write_tokenizer
 
 from formats.load import load
-from formats.tokenizer import from_hf
+from formats.tokenizer_files import from_hf
 from harness.flags import ModelChoice
 from harness.models import open_model
 

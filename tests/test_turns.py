@@ -8,7 +8,8 @@ import pytest
 from test_formats import CHATML, tokenizer_json, write_tokenizer
 
 from formats.chat import compiled
-from formats.tokenizer import BytePairs, HFVocabulary, from_gguf, from_hf
+from formats.tokenizer_files import from_gguf, from_hf
+from formats.vocabulary import BytePairs, HFVocabulary
 
 DEEPSEEK = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<｜User｜>' + m.content }}"

@@ -28,7 +28,8 @@ import svf  # noqa: E402
 from formats.default_model import DEFAULT_MODEL, fetch_default  # noqa: E402
 from formats.huggingface import write_hf  # noqa: E402
 from formats.load import load  # noqa: E402
-from formats.tokenizer import byte_of_character, from_hf  # noqa: E402
+from formats.tokenizer_files import from_hf  # noqa: E402
+from formats.vocabulary import byte_of_character  # noqa: E402
 from harness.logs import dtype_name  # noqa: E402
 from harness.models import pick_device  # noqa: E402
 from model import Sampling, Stopping, generate, pad  # noqa: E402

@@ -44,7 +44,7 @@ from formats.gguf_file import HARMLESS, NEUTRAL, USED  # noqa: E402
 from formats.huggingface import CHANGING, FACTORS, HF_KEYS  # noqa: E402
 from formats.load import load  # noqa: E402
 from formats.safetensors_file import save_whole  # noqa: E402
-from formats.tokenizer import ADDED_TOKEN, NAMES  # noqa: E402
+from formats.tokenizer_files import ADDED_TOKEN, NAMES  # noqa: E402
 from harness.experts import load_expert  # noqa: E402
 from harness.flags import parse_flags  # noqa: E402
 from harness.runs import read_state  # noqa: E402
