@@ -1,6 +1,7 @@
 """pytest tests/test_extending.py: a family, a strategy, an adapter, a way to learn of one's own join in."""
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,10 @@ from conftest import random_z
 import adapt
 import sample
 import svf
-from examples import channels
+from examples import channels, ppo
 from formats.load import load
 from model import Sampling
-from rl import (
-    Learner,
-    Settings,
-    accumulate_gradient,
-    accuracy,
-    leave_one_out,
-    reinforce,
-    rollout,
-    train_expert,
-)
+from rl import Learner, Settings, reinforce, train_expert
 from svf import MODULES
 from tasks import catalog
 from tasks.catalog import get_task, variants_of
@@ -101,23 +93,34 @@ def test_reinforce_trains_an_adapter_that_it_does_not_know(scaled):
     right = [metrics.get("right") for metrics in train_expert(learner, {}, lambda z: 0.5)]
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
 
-def two_passes(learner, z, optimizer, problems, generator):
-    """Like PPO, several updates for one batch of answers; the ratio and its clipping are left out."""
-    sampling = Sampling(learner.sampling.temperature, generator=generator)
-    problems = [problem for problem in problems for _ in range(learner.settings.group)]
-    with svf.using(learner.model, z):
-        answers = rollout(learner.model, learner.tokenizer, learner.task, problems, sampling)
-    advantages = learner.advantages([a.r for a in answers], learner.settings.group)
-    for _ in range(2):
-        with svf.using(learner.model, z):  # W' is merged anew from the z of this pass
-            accumulate_gradient(learner, answers, advantages, learner.sampling)
-        norm = learner.descend(z, optimizer)
-    return {"right": accuracy(answers), "grad_norm": norm}
+def toy_learner(tiny, improve, **changes):
+    task = Task("toy", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
+    settings = Settings(**{"steps": 12, "problems": 16, "group": 4, "micro_batch": 32, "lr": 3e-2, "lam": 0.0,
+                           "seed": 0, "eval_every": 100, "patience": 100} | changes)
+    return Learner(*tiny, svf, task, Sampling(1.0), settings, improve)
 
 def test_a_way_to_learn_may_take_several_steps_for_one_batch_of_answers(tiny):
-    task = Task("toy", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
-    settings = Settings(steps=12, problems=16, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
-                        eval_every=100, patience=100)
-    learner = Learner(*tiny, svf, task, Sampling(1.0), settings, two_passes, leave_one_out)
+    learner = toy_learner(tiny, ppo.improve)
     right = [metrics.get("right") for metrics in train_expert(learner, {}, lambda z: 0.5)]
     assert sum(right[-3:]) / 3 > sum(right[1:4]) / 3 + 0.2
+
+def test_the_first_pass_of_ppo_is_reinforce(tiny):
+    """All ratios are 1 there, so its gradient is that of equation 1."""
+    gradients = {}
+    for name, improve in (("ppo", ppo.improve), ("reinforce", reinforce)):
+
+        def keep(z, optimizer, name=name):
+            gradients.setdefault(name, torch.cat([v.grad for v in z.values()]))
+            for v in z.values():
+                v.grad = None
+            return 0.0
+        learner = replace(toy_learner(tiny, improve), descend=keep)
+        z = {name: v.requires_grad_() for name, v in random_z(tiny[0]).items()}
+        improve(learner, z, None, some_problems("train", 16, 0), torch.Generator().manual_seed(0))
+    difference = gradients["ppo"] - gradients["reinforce"]
+    assert difference.norm() < 1e-4 * gradients["reinforce"].norm()
+
+def test_a_ratio_beyond_the_clip_has_no_gradient_where_it_would_go_further():
+    ratio = torch.tensor([1.0, 1.5, 1.5, 0.5, 0.5], requires_grad=True)
+    ppo.clipped_loss(ratio, torch.tensor([2.0, 2.0, -2.0, 2.0, -2.0])).backward()
+    assert ratio.grad.tolist() == [-2.0, 0.0, 2.0, -2.0, 0.0]

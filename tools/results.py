@@ -19,7 +19,7 @@ from scripts.compare import TASKS, tested_of  # noqa: E402
 from tasks.catalog import family_tasks  # noqa: E402
 
 RESULTS = ROOT / "results"
-PAGES = ("README.md", "docs/RESULTS.md", "docs/COSTS.md")
+PAGES = ("README.md", "docs/RESULTS.md", "docs/COSTS.md", "docs/USING.md")
 
 def read(name):
     return read_log(RESULTS / f"{name}.jsonl")
