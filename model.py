@@ -183,8 +183,8 @@ class Transformer(nn.Module):
         """`hidden` of whole rows (B, T) behind their first `prefix_length` tokens, which are the same in all
         rows and computed once, gradient included -> (B, T − prefix_length, dim). Not if rows have a z each.
 
-        The cache is written in place, and autograd follows: it records each copy into it, and only places
-        that were written before are read.
+        The cache is written in place, and autograd follows, as no place is written over after a query has
+        read it.
         """
         if prefix_length == 0:
             return self.hidden(tokens, cache)

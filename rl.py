@@ -1,4 +1,4 @@
-"""REINFORCE for one vector z (Transformer², section 3.2, equation 1).
+"""REINFORCE for z, one vector per weight (Transformer², section 3.2, equation 1).
 
     J(z) = E[ log π_z(ŷ|x) · (r(ŷ, y) − b) ] − λ KL(π_z ‖ π_1),     r ∈ {−1, +1}
 
@@ -61,7 +61,7 @@ def rollout(model, tokenizer, task, problems, sampling, select_rows=None, on_tok
     """list[Problem] -> list[Answer], one to each. An answer that is cut off at the task's cap earns −1."""
     prompts = [chat_ids(tokenizer, task, problem) for problem in problems]
     stopping = stopping_of(task, tokenizer)
-    ids, logprobs = generate(model, prompts, stopping, sampling, on_token, select_rows)
+    ids, logprobs = generate(model, prompts, stopping, sampling, on_token=on_token, select_rows=select_rows)
     answers = []
     for i, row in enumerate(ids):
         answers.append(Answer(prompts[i], row, logprobs[i], tokenizer.decode(row), r=0,
@@ -97,7 +97,7 @@ def answer_logprobs(model, answers, sampling):
     h = h[:, None]  # (B, 1, dim): a prompt's last token predicts the answer's first
     if longest > 1:
         # the last token of an answer predicts nothing that is scored
-        tokens, _ = pad([a.ids[:-1] or [0] for a in answers], device)  # (B, longest − 1)
+        tokens, _ = pad([a.ids[:-1] for a in answers], device)  # (B, longest − 1)
         behind = model.hidden_after_cache(tokens, cache, lengths, in_use=cache[0][0].shape[2])
         h = torch.cat([h, behind], dim=1)  # (B, longest, dim)
     where = [(row, t) for row, a in enumerate(answers) for t in range(len(a.ids))]
@@ -169,7 +169,7 @@ def accumulate_gradient(learner, answers, advantages, sampling):
 @dataclass
 class Settings:
     steps: int  # updates of z
-    problems: int  # of a step
+    n_problems: int  # of a step
     group: int  # sampled answers to each of them
     micro_batch: int  # answers in one forward and backward pass
     lr: float
@@ -241,7 +241,7 @@ def train_step(learner, z, optimizer, step):
     """Step number `step` of training -> what there is to say of it. Raises Collapse where z is lost."""
     settings = learner.settings
     step_seed = seed_of_step(settings, step)
-    problems = learner.task.problems("train", settings.problems, step_seed)
+    problems = learner.task.problems("train", settings.n_problems, step_seed)
     generator = torch.Generator(learner.model.tok_embeddings.weight.device).manual_seed(step_seed)
     optimizer.param_groups[0]["lr"] = learning_rate(settings, step)
     metrics = learner.improve(learner, z, optimizer, problems, generator)

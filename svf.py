@@ -47,12 +47,12 @@ class Collapse(ValueError):
 class MergedLinear(torch.autograd.Function):
     """y' = W'x for a W' merged from z: the gradient for z without one of the size of W.
 
-    W' = U diag(z σ) Vᵀ gives dz_i = Σ_t (u_i·g_t) σ_i (v_i·x_t), where g is the gradient for y'. The output
-    holds the right-hand factor already: u_i·y' = z_i σ_i (v_i·x), so
+    W' = U diag(z σ) Vᵀ gives dz_i = Σ_t (u_i·g_t) σ_i (v_i·x_t), where g is the gradient for y'. Where the
+    basis is U, the output holds the right-hand factor already: u_i·y' = z_i σ_i (v_i·x), so
 
         dz_i = Σ_t (u_i·g_t) (u_i·y'_t) / z_i
 
-    For a tall weight, whose basis is V, gx = W'ᵀg holds the other factor: v_i·gx = z_i σ_i (u_i·g), so
+    Where it is V, the gradient for the input, gx = W'ᵀg, holds the other: v_i·gx = z_i σ_i (u_i·g), so
 
         dz_i = Σ_t (v_i·gx_t) (v_i·x_t) / z_i
     """

@@ -75,7 +75,7 @@ def settings_of(config, usual_group):
     if config.rollouts % group:
         raise ValueError(f"--rollouts {config.rollouts} cannot be shared by {group} answers to each problem; "
                          f"choose a multiple of {group}, or another --group")
-    return Settings(steps=config.steps, problems=config.rollouts // group, group=group,
+    return Settings(steps=config.steps, n_problems=config.rollouts // group, group=group,
                     micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
                     eval_every=EVAL_EVERY, patience=config.patience)
 

@@ -55,6 +55,8 @@ def improve(learner, z, optimizer, problems, generator):
 
 def main():
     config = train.read_config(doc=__doc__)
+    if config.kl > 0:
+        raise ValueError("--kl has no part in this PPO, whose clip holds z near the policy that sampled")
     run = open_run(config)
     learner = replace(train.make_learner(config), improve=improve)
     expert, example = train.make_expert(run, learner)

@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 def script_name():
     """What was started, as a user types it: "train.py", or "-m scripts.train"."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name.startswith("scripts."):
+    if spec is not None and spec.name.startswith(("scripts.", "examples.")):
         return f"-m {spec.name}"
     return sys.argv[0]
 

@@ -288,7 +288,7 @@ class Bench:
             ids = (prompt * config.new_tokens)[:config.new_tokens]
             answers.append(Answer(prompt, ids, [], "", 1 if i % 2 else -1, True))
         advantages = [answer.r for answer in answers]
-        settings = Settings(steps=1, problems=config.rollouts // 2, group=2, micro_batch=config.micro_batch,
+        settings = Settings(steps=1, n_problems=config.rollouts // 2, group=2, micro_batch=config.micro_batch,
                             lr=0.0, lam=0.0, seed=0, eval_every=1, patience=1)
         learner = Learner(self.model, None, svf, None, Sampling(1.0), settings, reinforce)
 

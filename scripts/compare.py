@@ -108,7 +108,7 @@ ANSWERS_EACH = {imitate: 1, evolve: POPULATION}  # to a problem; of REINFORCE as
 def settings_of(config, method, rate, seed):
     """Of a run: only rate and seed differ between the runs of a method; nothing is chosen during one."""
     group = ANSWERS_EACH.get(method.improve, get_task(config.task).group)
-    return Settings(steps=config.steps, problems=config.rollouts // group, group=group, micro_batch=16,
+    return Settings(steps=config.steps, n_problems=config.rollouts // group, group=group, micro_batch=16,
                     lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
 
 def no_validation(z):

@@ -46,8 +46,8 @@ def setting_of(text, seed):
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@(\d+(?:\.\d+)?))?", text.strip())
     if not found or int(found[1]) * int(found[2]) < 2 or float(found[3] or 1) == 0:
         raise ValueError(f"{text!r} is no setting; write problems x answers, as 16x4 or 8x16@0.5")
-    settings = Settings(steps=1, problems=int(found[1]), group=int(found[2]), micro_batch=16, lr=0.0, lam=0.0,
-                        seed=seed, eval_every=1, patience=1)
+    settings = Settings(steps=1, n_problems=int(found[1]), group=int(found[2]), micro_batch=16, lr=0.0,
+                        lam=0.0, seed=seed, eval_every=1, patience=1)
     return settings, float(found[3] or 0.7)
 
 def gradient_of(learner, z, step):
@@ -61,7 +61,7 @@ def gradient_of(learner, z, step):
         return found[0].norm().item()
 
     seed = seed_of_step(learner.settings, step)
-    problems = learner.task.problems("train", learner.settings.problems, seed)
+    problems = learner.task.problems("train", learner.settings.n_problems, seed)
     generator = torch.Generator(learner.model.tok_embeddings.weight.device).manual_seed(seed)
     metrics = reinforce(replace(learner, descend=keep), z, None, problems, generator)
     return found[0], metrics
@@ -98,7 +98,7 @@ def measure(config, learner, z, text):
     share, error = share_of_signal(torch.stack(gradients))
     mean = SimpleNamespace(**{key: fmean(said[key] for said in metrics)
                               for key in ("right", "finished", "tokens", "telling", "grad_norm")})
-    n = settings.problems * settings.group
+    n = settings.n_problems * settings.group
     print(f"{text:<10} {n:4d} answers a step   share of signal {share:6.3f} ± {error:.3f}   right "
           f"{mean.right:6.1%}   telling {mean.telling:6.1%}   {mean.tokens:5.1f} tokens   {seconds:5.1f} s",
           flush=True)

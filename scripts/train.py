@@ -132,7 +132,7 @@ def with_others(config, learner):
     if config.tensor_parallel:
         return in_parts(learner), answer_in_parts
     if world() > 1:
-        check_shares(learner.settings.problems)
+        check_shares(learner.settings.n_problems)
         return together(learner), answer_together
     return learner, greedy_answers
 

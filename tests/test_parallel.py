@@ -34,7 +34,8 @@ def save_and_descend(z, optimizer):
     torch.save({name: v.grad for name, v in z.items()}, f"{sys.argv[3]}-{rank()}.pt")
     return descend(z, optimizer)
 
-learner = Learner(model, tokenizer, svf, toy_task(1), Sampling(0.01), settings(steps=1, problems=16, group=1),
+learner = Learner(model, tokenizer, svf, toy_task(1), Sampling(0.01),
+                  settings(steps=1, n_problems=16, group=1),
                   reinforce, leave_one_out_of_all, save_and_descend)
 if world() > 1:
     learner = together(learner)

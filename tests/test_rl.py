@@ -34,7 +34,7 @@ def answers(prefix=()):
     return [Answer([*prefix, *p], a, [], "", r, True) for p, a, r in zip(prompts, ids, REWARDS)]
 
 def settings(**changes):
-    return Settings(**{"steps": 25, "problems": 16, "group": 4, "micro_batch": 32, "lr": 3e-2, "lam": 0.0,
+    return Settings(**{"steps": 25, "n_problems": 16, "group": 4, "micro_batch": 32, "lr": 3e-2, "lam": 0.0,
                        "seed": 0, "eval_every": 100, "patience": 100} | changes)
 
 def gradient(model, z, batch, lam, micro_batch=3, logit_bias=None, rewards=REWARDS):
@@ -161,7 +161,7 @@ def test_reinforce_raises_the_reward_of_a_toy_task(tiny):
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
 
 def test_evolution_strategies_raise_it_too(tiny):
-    learns = learner(tiny, es.evolve, steps=60, problems=4)
+    learns = learner(tiny, es.evolve, steps=60, n_problems=4)
     right = [metrics.get("right") for metrics in train_expert(learns, {}, validate)]
     assert sum(right[-10:]) / 10 > sum(right[1:11]) / 10 + 0.1
 
@@ -186,7 +186,7 @@ def test_es_estimates_the_gradient_of_a_linear_reward():
 
 def test_es_leaves_z_where_it_is_when_all_members_earn_the_same(tiny):
     """After steps that were rewarded AdamW has momentum, which must not move z on its own."""
-    learns = learner(tiny, es.evolve, steps=5, problems=4)
+    learns = learner(tiny, es.evolve, steps=5, n_problems=4)
     state = {}
     for metrics in train_expert(learns, state, lambda z: 0.5):
         if metrics["step"] == 2:
@@ -206,7 +206,7 @@ def test_the_gradient_of_sft_is_that_of_next_token_loss_on_the_gold_answers(tiny
     def keep_gradient(z, optimizer):
         ours.append(torch.cat([v.grad for v in z.values()]))
         return 0.0
-    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), settings(problems=2, group=1), imitate,
+    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), settings(n_problems=2, group=1), imitate,
                       descend=keep_gradient)
     imitate(learner, z, None, gold, None)
     [ours] = ours
