@@ -102,14 +102,14 @@ def added_tokens_of(folder, file, config):
     words = vocabulary_of(file)
     tokens = {}
     for entry in file["added_tokens"]:
-        token = {"special": True} | dict.fromkeys(MATCHING, False) | entry
+        token = dict.fromkeys(MATCHING, False) | entry
         text = token["content"]
         unknown = sorted(token.keys() - ADDED_TOKEN)
-        wrong = [field for field in ("special", *MATCHING) if not isinstance(token[field], bool)]
+        wrong = [field for field in ("special", *MATCHING) if not isinstance(token.get(field), bool)]
         if unknown or wrong or not isinstance(text, str) or not text:
             field = (unknown + wrong + ["content"])[0]
             raise ValueError(f"{folder}: in tokenizer.json the added token {text!r} has {field} = "
-                             f"{token[field]!r}, which is not supported")
+                             f"{token.get(field)!r}, which is not supported")
         if len(text) > 1:  # a vocabulary's single character may be a byte, which is no text
             agreed(folder, f"the id of {text!r}", {"the added tokens of tokenizer.json": token["id"],
                                                   "its vocabulary": words.get(text, token["id"])})

@@ -273,6 +273,16 @@ def test_a_token_is_special_where_any_file_says_so(tmp_path):
         added_tokens_decoder={"258": PLAIN | {"content": "<0>", "special": True}}))
     assert [258 + i in ours.special_ids for i in range(4)] == [True, True, True, False]
 
+@pytest.mark.parametrize("entry, named", [
+    ({"special": None}, "special = None"), ({"lstrip": 1}, "lstrip = 1"), ({"stretch": True}, "stretch = True")])
+def test_an_added_token_that_lacks_a_field_or_has_another_is_named(tmp_path, entry, named):
+    """The tokenizers package reads no file in which a token does not say whether it is special."""
+    written = tokenizer_json()
+    token = {"id": 258, "content": "12", "special": False} | entry
+    written["added_tokens"].append({field: value for field, value in token.items() if value is not None})
+    with pytest.raises(ValueError, match=f"the added token '12' has {named}"):
+        from_hf(write_tokenizer(tmp_path / "model", written))
+
 def test_a_token_that_the_vocabulary_numbers_otherwise_is_named(tmp_path):
     written = tokenizer_json()
     written["model"]["vocab"]["<|im_end|>"] = 300

@@ -27,7 +27,7 @@ def tokenizer_json(n_specials=2):
     specials = ["<|im_start|>", "<|im_end|>"][:n_specials]
     return {"model": {"type": "BPE", "vocab": vocab, "merges": []}, "normalizer": None,
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-            "added_tokens": [{"content": s, "id": 256 + i} for i, s in enumerate(specials)]}
+            "added_tokens": [{"content": s, "id": 256 + i, "special": True} for i, s in enumerate(specials)]}
 
 def hf_rows(w, heads):
     """Meta's neighbouring pairs to Hugging Face's halves, written out row by row as an oracle."""

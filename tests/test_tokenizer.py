@@ -112,7 +112,8 @@ def test_a_vocabulary_without_special_tokens_chats_in_plain_text(tmp_path):
 
 def test_ends_of_a_turn_come_from_every_file_that_names_one(tmp_path):
     tokenizer = tokenizer_json()
-    tokenizer["added_tokens"] += [{"content": f"<{name}>", "id": 258 + i} for i, name in enumerate("abc")]
+    tokenizer["added_tokens"] += [{"content": f"<{name}>", "id": 258 + i, "special": True}
+                                  for i, name in enumerate("abc")]
     folder = write_tokenizer(tmp_path / "model", tokenizer, eos_token="<a>")
     (folder / "config.json").write_text(json.dumps({"eos_token_id": 259}))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [260, 3]}))
@@ -157,7 +158,7 @@ def test_a_template_may_have_a_file_of_its_own_and_a_byte_order_mark(tmp_path):
 
 def test_a_special_token_beyond_the_models_vocabulary_is_left_out(tmp_path):
     tokenizer = tokenizer_json()
-    tokenizer["added_tokens"] += [{"content": "[PAD]", "id": 512}]
+    tokenizer["added_tokens"] += [{"content": "[PAD]", "id": 512, "special": True}]
     folder = write_hf_by_hand(tmp_path / "model")
     write_tokenizer(folder, tokenizer)
     _, ours = load(folder, "cpu")

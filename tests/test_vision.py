@@ -210,7 +210,8 @@ def write_smolvlm(folder, kind="SmolVLMForConditionalGeneration"):
         state[theirs[prefix] + key.removeprefix(prefix)] = w
     save_file(state, folder / "model.safetensors")
     written = tokenizer_json(0)
-    written["added_tokens"] = [{"content": text, "id": 256 + i} for i, text in enumerate(SPECIALS)]
+    written["added_tokens"] = [{"content": text, "id": 256 + i, "special": True}
+                               for i, text in enumerate(SPECIALS)]
     write_tokenizer(folder, written, chat_template=SMOLVLM_TEMPLATE, eos_token="<end_of_utterance>")
     return folder
 
