@@ -274,7 +274,8 @@ def test_a_token_is_special_where_any_file_says_so(tmp_path):
     assert [258 + i in ours.special_ids for i in range(4)] == [True, True, True, False]
 
 @pytest.mark.parametrize("entry, named", [
-    ({"special": None}, "special = None"), ({"lstrip": 1}, "lstrip = 1"), ({"stretch": True}, "stretch = True")])
+    ({"special": None}, "special = None"), ({"lstrip": 1}, "lstrip = 1"),
+    ({"stretch": True}, "stretch = True")])
 def test_an_added_token_that_lacks_a_field_or_has_another_is_named(tmp_path, entry, named):
     """The tokenizers package reads no file in which a token does not say whether it is special."""
     written = tokenizer_json()
