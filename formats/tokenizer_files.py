@@ -100,6 +100,8 @@ def added_tokens_of(folder, file, config):
     Raises ValueError for an entry that is none, and where a file beside it says otherwise.
     """
     words = vocabulary_of(file)
+    if not isinstance(file["added_tokens"], list):
+        raise ValueError(f"{folder}: in tokenizer.json added_tokens is {file['added_tokens']!r} and no list")
     tokens = {}
     for entry in file["added_tokens"]:
         token = dict.fromkeys(MATCHING, False) | entry

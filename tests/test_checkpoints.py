@@ -284,6 +284,10 @@ def test_an_added_token_that_lacks_a_field_or_has_another_is_named(tmp_path, ent
     with pytest.raises(ValueError, match=f"the added token '12' has {named}"):
         from_hf(write_tokenizer(tmp_path / "model", written))
 
+def test_added_tokens_that_are_no_list_are_named(tmp_path):
+    with pytest.raises(ValueError, match="added_tokens is {} and no list"):
+        from_hf(write_tokenizer(tmp_path / "model", tokenizer_json() | {"added_tokens": {}}))
+
 def test_a_token_that_the_vocabulary_numbers_otherwise_is_named(tmp_path):
     written = tokenizer_json()
     written["model"]["vocab"]["<|im_end|>"] = 300

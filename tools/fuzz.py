@@ -264,16 +264,17 @@ def try_checkpoint(rng, originals, folder):
     return None
 
 def library(folder):
-    """The ids that the tokenizers package reads in TEXTS; None where there is none, or no tokenizer.json."""
+    """The ids that the tokenizers package reads in TEXTS, by all of the file that says how text is read; None
+    where there is no package, or no tokenizer.json."""
     if not (folder / "tokenizer.json").exists() or not find_spec("tokenizers"):
         return None
     from tokenizers import Tokenizer
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document |= {"truncation": None, "padding": None}  # which we leave aside, whatever they are
     try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_str(json.dumps(document))
     except Exception:  # the package raises nothing more precise
         return None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
 
 def sees_numbers(eyes):
