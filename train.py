@@ -21,7 +21,6 @@ from adapt import AdaptiveModel
 from harness.answers import check_rows, greedy_answers
 from harness.experts import load_experts
 from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
-from harness.logs import command_line
 from harness.models import bar, open_model
 from harness.report import report_gain, say_if_programs_run, say_what_is_next, show, step_line
 from harness.runs import open_run
@@ -117,17 +116,6 @@ def train(run, learner, answer):
     print(f"best in validation: step {run.state['best_step']}, "
           f"{100 * run.state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
-def save_best(run, learner, examples, **more):
-    """The best z as a file that says what it is -> its path. `more` metadata, of other adapters."""
-    task, model, config = learner.task, learner.model, run.config
-    metadata = {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf",
-                "kind": "dispatch" if config.task == "dispatch" else "task", "task": config.task,
-                "examples": [problem.prompt for problem in examples], "system": task.system,
-                "instruction": task.instruction, "prefill": task.prefill, "step": run.state["best_step"],
-                "val_accuracy": run.state["best_accuracy"],
-                "val_n": len(task.problems("val", config.n_val, TEST_SEED)), "command": command_line()}
-    return run.save_expert(task.name, metadata | more)
-
 def compare_with_base(run, learner, answer):
     """Base and expert on problems that neither training nor validation has seen."""
     task = learner.task
@@ -143,14 +131,14 @@ def compare_with_base(run, learner, answer):
 def make_expert(run, learner, answer=greedy_answers, **more):
     """Train, save the best z, and compare it with the base model -> (path of the expert, an example problem).
 
-    answer(learner, z, problems, desc) -> [Answer], greedy.
+    answer(learner, z, problems, desc) -> [Answer], greedy. `more` metadata are for the expert's file.
     """
     check_rows(learner.model, learner.tokenizer, learner.task)
     run.begin(learner)
     say_if_programs_run(learner.task)
     train(run, learner, answer)
     examples = learner.task.problems("train", N_EXAMPLES, run.config.seed)
-    path = save_best(run, learner, examples, **more)
+    path = run.save_expert(learner, examples, **more)
     compare_with_base(run, learner, answer)
     run.finish(learner.model)
     return path, examples[0]

@@ -21,6 +21,7 @@ from formats.experts import read_metadata, save_expert
 from harness.flags import find_folder, flag_name
 from harness.logs import append, command_line, machine, peak_memory
 from harness.models import pick_device
+from harness.scores import TEST_SEED
 
 # -- may this run begin, or go on? ---------------------------------------------------------------------------
 
@@ -193,11 +194,21 @@ class Run:
                                  "seconds": self.seconds_before + now - self.started})
         return metrics
 
-    def save_expert(self, name, metadata):
-        """The best z as an expert's file -> its path."""
-        path = self.folder / f"{name}.safetensors"
-        save_expert(path, self.state["best"], metadata)
-        return path
+    def path_of_expert(self, task):
+        return self.folder / f"{task.name}.safetensors"
+
+    def save_expert(self, learner, examples, **more):
+        """The best z as a file that says what it is -> its path. `examples` are problems of the task; `more`
+        metadata say which adapter it is of, where that is not svf."""
+        task, model, config = learner.task, learner.model, self.config
+        n_val = len(task.problems("val", config.n_val, TEST_SEED))
+        metadata = {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf",
+                    "kind": "dispatch" if config.task == "dispatch" else "task", "task": config.task,
+                    "examples": [problem.prompt for problem in examples], "system": task.system,
+                    "instruction": task.instruction, "prefill": task.prefill, "step": self.state["best_step"],
+                    "val_accuracy": self.state["best_accuracy"], "val_n": n_val, "command": command_line()}
+        save_expert(self.path_of_expert(task), self.state["best"], metadata | more)
+        return self.path_of_expert(task)
 
     def finish(self, model):
         """The last line of the log: what made it, how long it took, pauses aside, and where."""

@@ -71,8 +71,8 @@ class SilentRun(Run):
     def save_step(self, metrics):
         return metrics
 
-    def save_expert(self, name, metadata):
-        return self.folder / f"{name}.safetensors"
+    def save_expert(self, learner, examples, **more):
+        return self.path_of_expert(learner.task)
 
     def finish(self, model):
         pass
