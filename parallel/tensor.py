@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 import svf
-from harness.answers import answer_with_adapter
 from parallel.processes import add_up, add_up_gradients, device, gather, rank, world
 
 BY_OUTPUT, BY_INPUT = ("wq", "wk", "wv", "w1", "w3"), ("wo", "w2")
@@ -120,8 +119,3 @@ def in_parts(learner):
         return learner.descend(z, optimizer)
 
     return replace(learner, task=replace(learner.task, score=first_ones_score), descend=descend_in_parts)
-
-def answer_in_parts(learner, z, problems, desc):
-    """Greedy answers of the model in parts. Those of the base model are not kept: a process that reads them
-    would leave the others waiting."""
-    return answer_with_adapter(learner, z, problems, desc)

@@ -32,6 +32,7 @@ from harness.models import open_model, wrap_in_svf
 from harness.scores import TEST_SEED, gains, hits, mean_and_error, templates_of
 from model import Sampling
 from rl import Learner, Settings, accuracy, reinforce, train_expert
+from scripts.train import ANSWERS_EACH
 from tasks.catalog import get_task
 
 @dataclass(frozen=True)
@@ -102,8 +103,6 @@ def tested_of(learned):
     return {"heldout": (learned, "heldout"), "unseen": (learned, "test")} | forgotten
 
 # -- a run ---------------------------------------------------------------------------------------------------
-
-ANSWERS_EACH = {imitate: 1, evolve: POPULATION}  # to a problem; of REINFORCE as many as the task says
 
 def settings_of(config, method, rate, seed):
     """Of a run: only rate and seed differ between the runs of a method; nothing is chosen during one."""

@@ -18,14 +18,14 @@ from baselines.bases import BASES
 from baselines.es import POPULATION, evolve
 from baselines.sft import imitate
 from formats.eyes import DEFAULT_EYES, open_eyes
-from harness.answers import greedy_answers
+from harness.answers import answer_with_adapter, greedy_answers
 from harness.flags import changed, find_folder, flag, flag_name, run_main
 from harness.models import wrap_in_svf
 from harness.report import as_typed, model_flags, say_what_is_next
 from harness.runs import Run, open_run
 from parallel.data import SilentRun, answer_together, check_shares, together
 from parallel.processes import device, rank, start, wait_for_all, world
-from parallel.tensor import answer_in_parts, cut, in_parts
+from parallel.tensor import cut, in_parts
 from rl import reinforce
 from scripts.adapters import in_layers, load_adapter, options_of
 
@@ -130,7 +130,8 @@ def make_learner(config):
 def with_others(config, learner):
     """The learner and the way to answer, wrapped for several processes if torchrun started them."""
     if config.tensor_parallel:
-        return in_parts(learner), answer_in_parts
+        # the base model's answers are not kept: a process that reads them would leave the others waiting
+        return in_parts(learner), answer_with_adapter
     if world() > 1:
         check_shares(learner.settings.n_problems)
         return together(learner), answer_together

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import INVISIBLE, expert_metadata, train_flags, write_silence
 from test_scripts import ROOT, run
-from test_vision import random_eyes, write_picture
+from test_vision import random_eyes, write_picture, write_rows_with_pictures
 
 import parallel.processes
 from formats.default_model import cache_folder
@@ -60,11 +60,7 @@ def test_the_question_of_dispatch_is_read_with_every_row_of_a_file(real, tmp_pat
 def test_an_image_that_is_damaged_is_named_before_the_first_step(tiny_folder, tmp_path):
     model, _ = load(tiny_folder, "cpu")
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
-    rows = []
-    for i in range(150):
-        write_picture(tmp_path / f"{i}.png", (i, 255 - i, 0))
-        rows.append(json.dumps({"question": "Say nothing.", "answer": INVISIBLE, "image": f"{i}.png"}))
-    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    write_rows_with_pictures(tmp_path)
     (tmp_path / "77.png").write_bytes((tmp_path / "77.png").read_bytes()[:60])
     done = run("scripts.train", *train_flags(tiny_folder, tmp_path / "own.jsonl", tmp_path / "run"), "--eyes",
                tmp_path / "eyes.safetensors")

@@ -57,6 +57,14 @@ def write_picture(path, color="red", size=(32, 32)):
     Image.new("RGB", size, color).save(path)
     return str(path)
 
+def write_rows_with_pictures(folder):
+    """own.jsonl: 150 questions, each about a picture of its own beside it."""
+    rows = []
+    for i in range(150):
+        write_picture(folder / f"{i}.png", (i, 255 - i, 0))
+        rows.append(json.dumps({"question": "Say nothing.", "answer": INVISIBLE, "image": f"{i}.png"}))
+    (folder / "own.jsonl").write_text("\n".join(rows))
+
 @pytest.fixture
 def pictures(tmp_path):
     return [write_picture(tmp_path / f"{color}.png", color) for color in ("red", "green", "blue")]
@@ -568,11 +576,7 @@ def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model, _ = load(tiny_folder, "cpu")
     save_eyes(tmp_path / "eyes.safetensors", random_eyes(), model.fingerprint)
-    rows = []
-    for i in range(150):
-        write_picture(tmp_path / f"{i}.png", (i, 255 - i, 0))
-        rows.append(json.dumps({"question": "Say nothing.", "answer": INVISIBLE, "image": f"{i}.png"}))
-    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    write_rows_with_pictures(tmp_path)
     done = run("scripts.train", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--eyes",
                tmp_path / "eyes.safetensors", "--out", tmp_path / "run", "--steps", 2, "--rollouts", 8,
                "--max-new-tokens", 1, "--n-val", 16, "--n-test", 16, "--dtype", "float32")
