@@ -271,7 +271,7 @@ def read_prompts(model, prompts, new_tokens, alike=True):
     different = list(dict.fromkeys(map(tuple, prompts))) if alike else prompts
     tokens, lengths = pad(list(map(list, different)), device)  # (P, longest)
     cache = kv_cache(model.args, len(different), tokens.shape[1] + new_tokens, model.tok_embeddings.weight)
-    prefix_length = common_prefix_length(different) if alike else 0
+    prefix_length = common_prefix_length(different) if alike and len(different) > 1 else 0
     h = model.hidden_sharing_prefix(tokens, prefix_length, cache)  # (P, longest − prefix_length, dim)
     h = h[torch.arange(len(different), device=device), lengths - prefix_length - 1]  # (P, dim)
     if not alike:

@@ -1,5 +1,7 @@
-"""Means over problems, and errors that know that problems of one template stand or fall together."""
+"""Means over problems and runs, and errors that know that problems of one template stand or fall together."""
 import math
+from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from tasks.grading import mentions_gold
 
@@ -47,3 +49,31 @@ def hits(answers):
 def gains(base, answers):
     """What each problem gained over the base model's answer to it: 1, 0 or −1."""
     return [hit - base_hit for hit, base_hit in zip(hits(answers), hits(base), strict=True)]
+
+@dataclass(frozen=True)
+class OverRuns:
+    """What several runs of one command gained over the base model, all asked the same problems."""
+    of_run: list[float]  # the mean gain of each run
+    mean: float
+    error: float  # standard error of the mean: of other runs, and of other problems and templates
+
+    @property
+    def worst(self):
+        return min(self.of_run)
+
+    @property
+    def sd(self):
+        """Standard deviation of the runs: about how far another one may be from their mean. NaN of one."""
+        return stdev(self.of_run) if len(self.of_run) > 1 else math.nan
+
+def over_runs(gains_of_runs, templates):
+    """One list of gains for each run, one value for each problem -> OverRuns.
+
+    Variances add: that of the runs' means, divided by their number, and that of each problem's mean over the
+    runs, clustered by template. One run says nothing of others, so its error is that of problems alone.
+    """
+    of_run = [fmean(gains) for gains in gains_of_runs]
+    by_problem = [fmean(of_problem) for of_problem in zip(*gains_of_runs, strict=True)]
+    mean, of_problems = mean_and_error(by_problem, templates)
+    of_runs = stdev(of_run) / math.sqrt(len(of_run)) if len(of_run) > 1 else 0.0
+    return OverRuns(of_run, mean, math.hypot(of_runs, of_problems))

@@ -3,6 +3,7 @@
     train.py       train.py with all that plugs in: other adapters and objectives, eyes, several processes
     sample.py      sample.py with all that plugs in: images, saved mixtures, export
     eval.py        the accuracy tables
+    runs.py        what several runs of a command gained, and how far they differ
     compare.py     SVF against its baselines
     bench.py       what it costs, and the plan for a GPU
     signal_share.py  how much of a step's gradient is signal

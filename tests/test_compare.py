@@ -136,7 +136,8 @@ def final(method, seed, gains):
 def test_the_means_of_seeds_and_their_errors_are_those_by_hand(tmp_path, monkeypatch):
     """svf gains 1, 0, 0 and ½ on the four problems, an independent error of √0.6875 / 4 (clustered ⅛), lora 1
     gains 1, 1, ½ and 0, clustered √(2 · 2 · 0.75²) / 4; their difference is 0, 1, ½ and −½, independent
-    √1.25 / 4 (clustered ¼)."""
+    √1.25 / 4 (clustered ¼). The seeds of svf gained ¼ and ½, those of lora 1 ¾ and ½, which are ½ and 0 more:
+    an error of ⅛, of ⅛ and of ¼, whose squares are added."""
     collapse = final("lora 16", 1, []) | {"collapsed": "too far"}
     records = [final("svf", 0, [1, 0, 0, 0]), final("svf", 1, [1, 0, 0, 1]),
                final("lora 1", 0, [1, 1, 1, 0]), final("lora 1", 1, [1, 1, 0, 0]),
@@ -145,12 +146,12 @@ def test_the_means_of_seeds_and_their_errors_are_those_by_hand(tmp_path, monkeyp
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     _, _, base, svf, lora, lora_16 = results.compare_gains_table("compare").splitlines()
     assert base.startswith("| the base model, % |  |  | 25.0 | ")  # half right, a quarter more than before
-    assert svf.startswith("| svf | 9 | 0.1 | +37.5 ± 20.7 | ")
+    assert svf.startswith("| svf | 9 | 0.1 | +37.5 ± 24.2 | ")
     assert svf.endswith("| +25.0 +50.0 | +25.0 +50.0 |")
-    assert lora.startswith("| lora 1 | 9 | 0.1 | +62.5 ± 37.5 | ")
+    assert lora.startswith("| lora 1 | 9 | 0.1 | +62.5 ± 39.5 | ")
     assert lora_16.startswith("| lora 16 |  | 0.1 | 1 of 2 seeds collapsed | ")
     [beside] = results.compare_pairs_table("compare").splitlines()[2:]
-    assert beside.startswith("| lora 1 | svf | +25.0 ± 28.0 | ")
+    assert beside.startswith("| lora 1 | svf | +25.0 ± 37.5 | ")
 
 @pytest.mark.parametrize("other, complaint", [({"steps": 2}, "several steps"),
                                               ({"lr": 0.2}, "at several rates")])

@@ -13,7 +13,7 @@ from statistics import mean
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from harness.logs import read_log, rows_of  # noqa: E402
-from harness.scores import TEST_SEED, chance, mean_and_error  # noqa: E402
+from harness.scores import TEST_SEED, chance, over_runs  # noqa: E402
 from scripts import plot  # noqa: E402
 from scripts.compare import TASKS, tested_of  # noqa: E402
 from tasks.catalog import family_tasks  # noqa: E402
@@ -75,34 +75,36 @@ class TrainingRun:
     def memory(self):
         return f"{self.end['peak_bytes'] / 1e9:.1f}"
 
-def mean_of_each(lists):
-    """The mean of the first items of lists of equal length, of the second, …"""
-    return [mean(values) for values in zip(*lists, strict=True)]
+def over_seeds(runs, split):
+    """What several runs of a command gained on a split."""
+    records = [run.gain_record(split) for run in runs]
+    return over_runs([record["gains"] for record in records], records[0]["templates"])
 
-def gain_over_seeds(runs):
-    """The gain on `test`, the mean of several seeds. They are asked the same problems of the same templates,
-    so the error is that of each problem's mean over the seeds, clustered by template."""
-    records = [run.gain_record("test") for run in runs]
-    by_problem = mean_of_each([record["gains"] for record in records])
-    return mean_and_error(by_problem, records[0]["templates"])
+def spread(of_runs):
+    """How far runs differ, and the worst of them, in two cells."""
+    if len(of_runs.of_run) == 1:
+        return ["–", "–"]
+    return [percent(of_runs.sd), f"{100 * of_runs.worst:+.1f}"]
+
+RUNS_OF_A_KIND = {"bfloat16": "math-?", "float32": "math-?-float32", "bfloat16, 128 steps": "math-?-long"}
 
 def headline_table():
-    """Each task by the mean of its seeds; the errors of accuracies are the mean of the seeds' errors."""
+    """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
     rows = []
     for task in TASKS:
         runs = [TrainingRun(log.stem) for log in plot.seeds_of(task)]
-        said = [f"`python train.py --task {task}`"]
-        if len(runs) > 1:
-            said = [f"{said[0]}, mean of seeds 0 to {len(runs) - 1}"]
+        said = [f"`python train.py --task {task}`", str(len(runs))]
         for row in ("base", "expert"):
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
-        said.append(gained(*gain_over_seeds(runs)))
+        of_runs = over_seeds(runs, "test")
+        said += [gained(of_runs.mean, of_runs.error), *spread(of_runs)]
         guessed = chance(family_tasks()[task].problems("test", 256, TEST_SEED))
         said.append("–" if guessed is None else percent(guessed))
         said.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
         rows.append([task, *said])
-    head = ["task", "command", "base, %", "expert, %", "gain, points", "guessing, %", "minutes"]
+    head = ["task", "command", "runs", "base, %", "expert, %", "gain, points", "runs' deviation", "worst run",
+            "guessing, %", "minutes"]
     return table(head, rows)
 
 def runs_table():
@@ -119,16 +121,15 @@ def runs_table():
     return table(head, rows)
 
 def seeds_table():
-    """`math` in both dtypes and with more steps: the mean of the seeds, and how far apart they are."""
+    """`math` by several runs of a kind: their mean, and how far they differ."""
     rows = []
-    for kind, ending in (("bfloat16", ""), ("float32", "-float32"), ("bfloat16, 128 steps", "-long")):
-        runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"math-?{ending}.jsonl"))]
-        accuracies = [run.row("test", "expert")["accuracy"] for run in runs]
-        lenient = [mean(run.row("test", row)["lenient"] for run in runs) for row in ("base", "expert")]
-        rows.append([kind, percent(mean(run.row("test", "base")["accuracy"] for run in runs)),
-                     ", ".join(map(percent, accuracies)), gained(*gain_over_seeds(runs)),
-                     " → ".join(map(percent, lenient)), percent(max(accuracies) - min(accuracies))])
-    head = ["runs", "base", "expert, each seed", "gain, mean of the seeds", "lenient", "seeds apart"]
+    for kind, pattern in RUNS_OF_A_KIND.items():
+        runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"{pattern}.jsonl"))]
+        for split in ("heldout", "test"):
+            of_runs = over_seeds(runs, split)
+            each = " ".join(f"{100 * value:+.1f}" for value in of_runs.of_run)
+            rows.append([kind, split, gained(of_runs.mean, of_runs.error), *spread(of_runs), each])
+    head = ["runs", "split", "gain, mean of the runs", "their deviation", "worst", "each"]
     return table(head, rows)
 
 # -- scripts/compare.py --------------------------------------------------------------------------------------
@@ -157,18 +158,19 @@ def finals(records):
 def collapsed(runs):
     return [run for run in runs if "collapsed" in run]
 
-def gains_by_problem(runs, name):
-    """What each problem gained over the base model, the mean over the seeds."""
-    return mean_of_each([run[name]["gains"] for run in runs])
-
 def of_seeds(runs, name):
-    """The gain over the base model: the mean over the seeds, and the error of each problem's mean."""
-    return gained(*mean_and_error(gains_by_problem(runs, name), runs[0][name]["templates"]))
+    """The gain over the base model, and its error over seeds, problems and templates."""
+    of_runs = over_runs([run[name]["gains"] for run in runs], runs[0][name]["templates"])
+    return gained(of_runs.mean, of_runs.error)
 
 def beside(runs, others, name):
-    """The same over the runs of another method, problem by problem."""
-    pairs = zip(gains_by_problem(runs, name), gains_by_problem(others, name), strict=True)
-    return gained(*mean_and_error([ours - theirs for ours, theirs in pairs], runs[0][name]["templates"]))
+    """The same over the runs of another method, seed by seed and problem by problem."""
+    differences = []
+    for run, other in zip(runs, others, strict=True):
+        pairs = zip(run[name]["gains"], other[name]["gains"], strict=True)
+        differences.append([ours - theirs for ours, theirs in pairs])
+    of_runs = over_runs(differences, runs[0][name]["templates"])
+    return gained(of_runs.mean, of_runs.error)
 
 def of_each_seed(runs, name):
     return " ".join(f"{100 * mean(run[name]['gains']):+.1f}" for run in runs)

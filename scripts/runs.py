@@ -1,0 +1,82 @@
+"""What a command is worth: the mean of its runs, how far they differ, and the worst of them.
+
+One run says little: most of a step is noise, and a token that is rounded otherwise leads another way. The
+error of the mean adds the variance of the runs, divided by their number, to that of problems and templates,
+which are the same for all runs (harness/scores.py).
+
+    for s in 0 1 2 3 4; do python train.py --task math --seed $s; done
+    python -m scripts.runs 'out/math-?'
+"""
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+from harness.flags import argument, parse_flags, run_main
+from harness.logs import read_log, rows_of
+from harness.scores import over_runs
+
+@dataclass
+class Config:
+    folders: str = argument("out/math-?", "the runs' folders, as a quoted pattern")
+
+def finished_runs(pattern):
+    """{folder: records} of the runs that are done. Raises ValueError where there is none, or where they are
+    not runs of one command."""
+    runs = {}
+    for folder in sorted(glob(pattern)):
+        log = Path(folder) / "log.jsonl"
+        records = read_log(log) if log.exists() else []
+        if any("command" in record for record in records):
+            runs[folder] = records
+        else:
+            print(f"{folder} has no finished run; left out")
+    if not runs:
+        raise ValueError(f"{pattern!r} is no folder of a finished run of train.py; quote a pattern, as "
+                         "'out/math-?'")
+    check_alike(runs)
+    return runs
+
+def check_alike(runs):
+    """Raises ValueError where two runs differ in a flag other than --seed and --out, or in dtype."""
+    first, *others = runs
+    expected = what_ran(runs[first])
+    for folder in others:
+        found = what_ran(runs[folder])
+        for key in sorted(expected.keys() | found.keys()):
+            if expected.get(key) != found.get(key):
+                raise ValueError(f"{first} and {folder} differ in {key} ({expected.get(key)!r} and "
+                                 f"{found.get(key)!r}), so they are no runs of one command")
+
+def what_ran(records):
+    config = next((record["config"] for record in records if "config" in record), {})
+    [end] = [record for record in records if "command" in record]
+    of_run_alone = ("seed", "out", "resume", "device", "dtype")
+    return {key: value for key, value in config.items() if key not in of_run_alone} | {
+        "dtype": end["machine"]["dtype"]}
+
+def in_words(of_runs):
+    """An OverRuns on one line."""
+    said = f"{100 * of_runs.mean:+.1f} ± {100 * of_runs.error:.1f} points"
+    if len(of_runs.of_run) == 1:
+        return f"{said}, one run, whose luck the error does not count"
+    each = " ".join(f"{100 * value:+.1f}" for value in of_runs.of_run)
+    return (f"{said}, mean of {len(of_runs.of_run)} runs; their standard deviation {100 * of_runs.sd:.1f}, "
+            f"worst {100 * of_runs.worst:+.1f} (each: {each})")
+
+def show_split(runs, split):
+    """A line for what the runs gained on a split."""
+    records = []
+    for of_run in runs.values():
+        records += [record for record in rows_of(of_run, split=split) if "gain" in record]
+    of_runs = over_runs([record["gains"] for record in records], records[0]["templates"])
+    print(f"{records[0]['task']} {split}: {in_words(of_runs)}")
+
+def main():
+    config = parse_flags(Config, __doc__)
+    runs = finished_runs(config.folders)
+    first = next(iter(runs.values()))
+    for split in [record["split"] for record in first if "gain" in record]:
+        show_split(runs, split)
+
+if __name__ == "__main__":
+    run_main(main)
