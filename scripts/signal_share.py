@@ -7,6 +7,9 @@ At a fixed z, K independent steps give gradients g_1 … g_K. Noise differs betw
 A share of 0.07 says that a step's direction has a cosine of √0.07 = 0.26 with the true one. The error is
 the jackknife's over steps. A setting is problems x answers to each, perhaps a temperature behind "@".
 
+Beside it stands the size of a step where it is felt: KL(π_z ‖ π_z'), in nats an answer, for the z' after
+Adam's first step at --lr. A rate that moves another model as far as it moves the default one suits it.
+
     python -m scripts.signal_share                                    # the default setting and others
     python -m scripts.signal_share --settings 8x8,8x16@0.5 --steps 12
     python -m scripts.signal_share --expert experts/math.safetensors  # where an expert is
@@ -28,14 +31,17 @@ from harness.logs import append, command_line, machine, open_log
 from harness.models import open_model
 from harness.report import say_if_programs_run
 from model import Sampling
-from rl import Learner, Settings, baseline_of, reinforce, seed_of_step
+from rl import Learner, Settings, answer_logprobs, baseline_of, reinforce, rollout, seed_of_step
 from tasks.catalog import task_to_learn
+
+N_FRESH = 32  # answers by which the size of a step is measured
 
 @dataclass
 class Config(ModelChoice):
     task: str = flag("math", "as for train.py, but for dispatch")
     settings: str = flag("16x4,8x8,8x16", "problems x answers to each, perhaps @temperature; commas between")
     steps: int = flag(8, "independent steps of each setting, K", (3, 10 ** 4))
+    lr: float = flag(2e-3, "the rate of the step whose size in nats is measured", (1e-9, 1))
     expert: str = flag("", "the z at which gradients are taken: an expert's file; empty: z = 1")
     seed: int = flag(0, "of problems and answers")
     data: str = flag("", "folder of the real data sets' files")
@@ -83,6 +89,32 @@ def share_of_signal(gradients):
     deviation = sum((value - fmean(without_one)) ** 2 for value in without_one)
     return share(products), math.sqrt(deviation * (k - 1) / k)
 
+def after_first_step(z, gradient, lr):
+    """z after Adam's first step, which is lr against the sign of each number's gradient; a vector has them
+    one behind the other."""
+    sizes = [v.numel() for v in z.values()]
+    return {name: v.detach() - lr * of_weight.sign()
+            for (name, v), of_weight in zip(z.items(), gradient.split(sizes), strict=True)}
+
+@torch.no_grad()
+def nats_between(learner, answers, z):
+    """KL(π ‖ π_z) an answer, by answers that another policy π gave: the mean of e^Δ − 1 − Δ over its tokens,
+    summed, where Δ = log π_z − log π. (E_π[e^Δ − 1] = 0, and without it the estimate is far noisier.)"""
+    with learner.adapter.using(learner.model, z):
+        logp, _ = answer_logprobs(learner.model, answers, learner.sampling)
+    ids = torch.tensor([token for a in answers for token in a.ids], device=logp.device)
+    before = torch.tensor([value for a in answers for value in a.logprobs], device=logp.device)
+    change = logp.gather(1, ids[:, None])[:, 0] - before
+    return (change.exp() - 1 - change).sum().item() / len(answers)
+
+def fresh_answers(learner, z):
+    """Answers under z that no gradient is made of, to judge steps by."""
+    problems = learner.task.problems("train", N_FRESH, learner.settings.seed)
+    generator = torch.Generator(learner.model.tok_embeddings.weight.device).manual_seed(learner.settings.seed)
+    with learner.adapter.using(learner.model, z):
+        return rollout(learner.model, learner.tokenizer, learner.task, problems,
+                       replace(learner.sampling, generator=generator))
+
 def measure(config, learner, z, text):
     """A line for a setting: share of signal, and what the answers were like."""
     settings, temperature = setting_of(text, config.seed)
@@ -96,14 +128,18 @@ def measure(config, learner, z, text):
         metrics.append(said)
     seconds = (time.time() - started) / config.steps
     share, error = share_of_signal(torch.stack(gradients))
+    answers = fresh_answers(learner, z)
+    nats = fmean(nats_between(learner, answers, after_first_step(z, gradient, config.lr))
+                 for gradient in gradients)
     mean = SimpleNamespace(**{key: fmean(said[key] for said in metrics)
                               for key in ("right", "finished", "tokens", "telling", "grad_norm")})
     n = settings.n_problems * settings.group
     print(f"{text:<10} {n:4d} answers a step   share of signal {share:6.3f} ± {error:.3f}   right "
-          f"{mean.right:6.1%}   telling {mean.telling:6.1%}   {mean.tokens:5.1f} tokens   {seconds:5.1f} s",
-          flush=True)
+          f"{mean.right:6.1%}   telling {mean.telling:6.1%}   {mean.tokens:5.1f} tokens   {seconds:5.1f} s   "
+          f"a step of {config.lr:g} is {nats:.2f} nats", flush=True)
     append(config.out, {"task": config.task, "setting": text, "expert": config.expert, "answers": n,
                         "steps": config.steps, "share": share, "share_se": error, "seconds": seconds,
+                        "lr": config.lr, "nats": nats,
                         **vars(mean)})
 
 def main():

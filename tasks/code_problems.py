@@ -11,7 +11,7 @@ class FunctionTemplate:
     returns: str  # what the function returns, in words
     reference: str  # the same as an expression
 
-CODE = templates(FunctionTemplate, more_to_train_on="code.txt", text="""
+CODE = templates(FunctionTemplate, """
 int => {a} times {x} minus {b} => {a} * {x} - {b}
 int => {x} minus {a} => {x} - {a}
 int => {x} divided by {b} and rounded down => {x} // {b}

@@ -10,28 +10,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 
 from tasks.interface import random_for
 
-WORDINGS = Path(__file__).parent / "wordings"
 MOST = 5000  # problems in a call: more take long to draw
 PART_OF = {"train": "train", "val": "val", "heldout": "train", "test": "test"}
 
-def read_templates(kind, lines):
-    """[kind(*columns)] of a template per line, its columns parted by ' => '."""
-    return [kind(*line.split(" => ")) for line in lines]
-
-def templates(kind, text, parts=("train", "val", "test"), more_to_train_on=""):
-    """{part: templates}; the parts of `text` are parted by an empty line. `more_to_train_on` is a file of
-    tasks/wordings: tools/wordings.py wrote it, and left out what resembles other parts."""
+def templates(kind, text, parts=("train", "val", "test")):
+    """{part: [kind(*columns)]}: a template per line, its columns parted by ' => ', parts by an empty line."""
     groups = text.strip().split("\n\n")
-    of_part = {part: read_templates(kind, group.splitlines())
-               for part, group in zip(parts, groups, strict=True)}
-    if more_to_train_on:
-        lines = (WORDINGS / more_to_train_on).read_text(encoding="utf-8").splitlines()
-        of_part["train"] += read_templates(kind, lines)
-    return of_part
+    return {part: [kind(*line.split(" => ")) for line in group.splitlines()]
+            for part, group in zip(parts, groups, strict=True)}
 
 def words(text):
     """'a b c | d e | f g' -> {"train": [a, b, c], "val": [d, e], "test": [f, g]}."""

@@ -11,7 +11,7 @@ class WordProblem:
     question: str  # {A} and {B} are names, {o} is a thing, {a} to {c} are numbers
     answer: str  # a formula
 
-MATH = templates(WordProblem, more_to_train_on="math.txt", text="""
+MATH = templates(WordProblem, """
 {A} has {a} {o}. {B} gives {A} {b} more {o}. How many {o} does {A} have now? => a + b
 {A} had {a} {o} and gave {b} of them to {B}. How many {o} does {A} have left? => a - b
 One box holds {a} {o}. How many {o} are there in {b} boxes? => a * b

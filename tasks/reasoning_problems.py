@@ -40,7 +40,7 @@ OPPOSITES = words("hot-cold big-small fast-slow old-young happy-sad light-dark u
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
-REASONING = templates(ClosedQuestion, more_to_train_on="reasoning.txt", text="""
+REASONING = templates(ClosedQuestion, """
 Which word does not belong with the others: => strays[0] => strays[0], *alike[:3]
 Which of these is a kind of {kind}: => alike[0] => alike[0], *strays[:2]
 Which number is larger: => max(x, y) => x, y
