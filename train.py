@@ -44,8 +44,8 @@ class Config(ModelChoice):
     group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
                          "says, 16 or, for dispatch, 1, where all answers of the step are compared")
     micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
-    lr: float = flag(2e-3, "learning rate, the paper's; a first step moves the default model by half a "
-                           "nat an answer", (1e-9, 1))
+    lr: float = flag(3e-3, "learning rate, half as much again as the paper's for a tenth of its updates",
+                     (1e-9, 1))
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
