@@ -17,6 +17,7 @@ from tasks.catalog import family_tasks
 RESULTS = ROOT / "results"
 SEARCHES = "cem, 10 shots, seed"  # how scripts/eval.py's rows of the default search begin
 BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
+SERIES = (BLUE, ORANGE, GREEN, "#a04a9a", "#444444")  # one behind the other
 
 @dataclass
 class Config:
@@ -77,7 +78,7 @@ def plot_learning(pyplot):
     figure, all_axes = pyplot.subplots(1, 3, figsize=(12, 4))
     for axes, task in zip(all_axes, ("math", "code", "reasoning")):
         logs = seeds_of(task)
-        for log, color in zip(logs, (BLUE, ORANGE, GREEN)):
+        for log, color in zip(logs, SERIES):
             draw_curve(axes, read_log(log), color, f"seed {log.stem[-1]}")
         finish_curves(axes, base_accuracy(read_log(logs[0])))
         axes.set_title(task)
@@ -85,7 +86,7 @@ def plot_learning(pyplot):
 
 def plot_long(pyplot):
     """A run four times as long: does it go on learning?"""
-    records = read_log(RESULTS / "math-0-long.jsonl")
+    records = read_log(RESULTS / "before-math-0-long.jsonl")
     figure, axes = pyplot.subplots(figsize=(8, 4))
     draw_curve(axes, records, BLUE, "validation (faint: sampled answers)")
     finish_curves(axes, base_accuracy(records))

@@ -63,7 +63,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("sample.py", ["--show", "mixed"], "--show is a flag of python -m scripts.sample"),
     ("train.py", ["--resume"], "nothing to resume"),
     ("train.py", ["--temperature", "0"], "--temperature must be between 0.01 and 10, not 0"),
-    ("train.py", ["--rollouts", "63"], "--rollouts 63 cannot be shared by 4 answers to each problem"),
+    ("train.py", ["--rollouts", "63"], "--rollouts 63 cannot be shared by 16 answers to each problem"),
     ("scripts.train", ["--adapter", "nobody"], "there is no nobody.py"),
     ("scripts.train", ["--adapter", "rl"], "has no function wrap"),
     ("train.py", ["--task", "own.jsonl"], "own.jsonl does not exist; name a jsonl file"),
@@ -104,7 +104,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("scripts.sample", ["--adapt", "cem", "--save", "math"], "there is an expert math in"),
     ("scripts.sample", ["--adapt", "cem", "--save", "other"], "choose another name"),
     ("train.py", ["--rollouts", "1", "--group", "1"], "has no other answer to be compared with"),
-    ("train.py", ["--task", "dispatch", "--group", "3"], "--rollouts 64 cannot be shared by 3 answers"),
+    ("train.py", ["--task", "dispatch", "--group", "3"], "--rollouts 128 cannot be shared by 3 answers"),
     ("train.py", ["--rollouts", "1"], "--rollouts 1 has no other answer to be compared with"),
     ("scripts.train", ["--tensor-parallel"], "among several processes; start them: torchrun"),
     ("scripts.train", ["--task", "dispatch", "--modules", "attn"], "--modules is not for --task dispatch"),
@@ -368,8 +368,8 @@ def test_a_file_of_ones_own_goes_through_train_sample_and_eval(tiny_folder, tmp_
     own = tmp_path / "own.jsonl"
     own.write_text("".join(json.dumps(row) + "\n" for row in rows))
     common = ["--model", tiny_folder, "--dtype", "float32"]
-    done = run("train.py", "--task", own, "--steps", 1, "--rollouts", 8, "--max-new-tokens", 4, "--out",
-               tmp_path / "experts", *common)
+    done = run("train.py", "--task", own, "--steps", 1, "--rollouts", 8, "--group", 4, "--max-new-tokens", 4,
+               "--out", tmp_path / "experts", *common)
     assert done.returncode == 0 and "own             test     expert" in done.stdout, done.stderr
     done = run("scripts.eval", "--tasks", own, "--rows", "base,expert,uniform", "--n", 5, "--experts",
                tmp_path / "experts", "--out", tmp_path / "log", *common)

@@ -579,7 +579,7 @@ def test_training_an_expert_on_questions_about_pictures(tiny_folder, tmp_path, m
     write_rows_with_pictures(tmp_path)
     done = run("scripts.train", "--model", tiny_folder, "--task", tmp_path / "own.jsonl", "--eyes",
                tmp_path / "eyes.safetensors", "--out", tmp_path / "run", "--steps", 2, "--rollouts", 8,
-               "--max-new-tokens", 1, "--n-val", 16, "--n-test", 16, "--dtype", "float32")
+               "--group", 4, "--max-new-tokens", 1, "--n-val", 16, "--n-test", 16, "--dtype", "float32")
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("base-answers"))
     assert "--image" in done.stdout and (tmp_path / "run" / "own.safetensors").exists()

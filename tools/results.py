@@ -86,7 +86,9 @@ def spread(of_runs):
         return ["–", "–"]
     return [percent(of_runs.sd), f"{100 * of_runs.worst:+.1f}"]
 
-RUNS_OF_A_KIND = {"bfloat16": "math-?", "float32": "math-?-float32", "bfloat16, 128 steps": "math-?-long"}
+RUNS_OF_A_KIND = {"default": "math-?", "twins of seed 0": "math-0-twin-?",
+                  "before, 32 steps": "before-math-?", "before, 32 steps, float32": "before-math-?-float32",
+                  "before, 128 steps": "before-math-?-long"}
 
 def headline_table():
     """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
@@ -109,9 +111,9 @@ def headline_table():
 
 def runs_table():
     rows = []
-    for log in sorted(RESULTS.glob("*.jsonl")):
-        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+(-float32|-long)?", log.stem):
-            continue
+    name = r"(before-)?(math|code|reasoning|dispatch)-\d+(-float32|-long|-twin-\d)?"
+    logs = [log for log in sorted(RESULTS.glob("*.jsonl")) if re.fullmatch(name, log.stem)]
+    for log in sorted(logs, key=lambda log: log.stem.startswith("before-")):
         run = TrainingRun(log.stem)
         for split in ("heldout", "test"):
             rows.append([f"{log.stem}, {run.end['machine']['dtype']}", split, run.accuracy(split, "base"),
