@@ -22,7 +22,7 @@ from svf import MODULES, wrap
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train.py", "sample.py", "scripts.train", "scripts.sample", "scripts.eval", "scripts.bench",
-           "scripts.compare", "scripts.plot", "scripts.make_eyes", "scripts.signal_share"]
+           "scripts.compare", "scripts.plot", "scripts.make_eyes", "scripts.signal_share", "scripts.runs"]
 ROOMS = [".", "tasks", "formats", "harness", "baselines", "vision", "parallel", "scripts"]
 FOLDERS = [*ROOMS, "tests", "tools", "examples"]
 
@@ -111,6 +111,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("scripts.sample", ["--adapt", "cem", "--save", "../x"], "--save ../x is no name of an expert"),
     ("scripts.signal_share", ["--settings", "16x4,1x1"], "'1x1' is no setting"),
     ("scripts.make_eyes", ["--resume"], "nothing to resume"),
+    ("scripts.runs", ["out/nothing-?"], "'out/nothing-?' is no folder of a finished run"),
     ("scripts.compare", ["--only", "svf; lora 2"], "--only lora 2 is no method"),
     ("scripts.compare", ["--rollouts", "30"], "--rollouts 30 is no multiple of 16"),
     ("scripts.compare", ["--n-test", "1"], "--n-test must be between 2"),
@@ -124,6 +125,33 @@ def test_a_wrong_input_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, ca
 def test_a_wrong_input_shows_no_traceback_in_a_shell(tmp_path):
     done = run("train.py", "--task", "mth", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "no task is named 'mth'" in done.stderr
+
+def write_run(folder, gains, lr=0.1, finished=True):
+    """The log of a run of train.py in which four problems of two templates gained so much."""
+    end = {"command": "python train.py", "machine": {"dtype": "float32"}}
+    records = [{"config": {"lr": lr, "seed": int(folder.name), "out": str(folder)}}, {"step": 0},
+               {"task": "math", "split": "test", "gain": 0.0, "gains": gains, "templates": [0, 0, 1, 1]}]
+    folder.mkdir()
+    lines = [json.dumps(record) + "\n" for record in records + [end] * finished]
+    (folder / "log.jsonl").write_text("".join(lines))
+
+def test_several_runs_are_told_by_their_mean_their_spread_and_the_worst(tmp_path):
+    """Runs that gained ¼, ½ and ¾, problems that gained 1, 2/3, 1/3 and 0: the runs' deviation is ¼, the error
+    over templates √(2 · 2 · (2/3)²) / 4 = 1/3, and so the mean's error √(1/48 + 1/9)."""
+    write_run(tmp_path / "0", [1, 0, 0, 0])
+    write_run(tmp_path / "1", [1, 1, 0, 0])
+    write_run(tmp_path / "2", [1, 1, 1, 0])
+    write_run(tmp_path / "3", [0, 0, 0, 0], finished=False)
+    done = run("scripts.runs", tmp_path / "?")
+    assert f"{tmp_path / '3'} has no finished run; left out" in done.stdout
+    assert "math test: +50.0 ± 36.3 points, mean of 3 runs; their standard deviation 25.0, worst +25.0 " \
+           "(each: +25.0 +50.0 +75.0)" in done.stdout
+
+def test_runs_of_two_commands_are_not_put_together(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "0", [1, 0, 0, 0])
+    write_run(tmp_path / "1", [1, 1, 0, 0], lr=0.2)
+    code, said = run_here(monkeypatch, capsys, "scripts.runs", tmp_path / "?")
+    assert code == 2 and "differ in lr (0.1 and 0.2), so they are no runs of one command" in said.err
 
 def source_of(script):
     file = script.replace(".", "/") + ".py" if script.startswith("scripts.") else script
