@@ -136,8 +136,8 @@ def write_run(folder, gains, lr=0.1, finished=True):
     (folder / "log.jsonl").write_text("".join(lines))
 
 def test_several_runs_are_told_by_their_mean_their_spread_and_the_worst(tmp_path):
-    """Runs that gained ¼, ½ and ¾, problems that gained 1, 2/3, 1/3 and 0: the runs' deviation is ¼, the error
-    over templates √(2 · 2 · (2/3)²) / 4 = 1/3, and so the mean's error √(1/48 + 1/9)."""
+    """Runs that gained ¼, ½ and ¾, problems that gained 1, 2/3, 1/3 and 0: the runs' deviation is ¼, the
+    error over templates √(2 · 2 · (2/3)²) / 4 = 1/3, and so the mean's error √(1/48 + 1/9)."""
     write_run(tmp_path / "0", [1, 0, 0, 0])
     write_run(tmp_path / "1", [1, 1, 0, 0])
     write_run(tmp_path / "2", [1, 1, 1, 0])
