@@ -134,6 +134,20 @@ def seeds_table():
     head = ["runs", "split", "gain, mean of the runs", "their deviation", "worst", "each"]
     return table(head, rows)
 
+# -- scripts/signal_share.py ---------------------------------------------------------------------------------
+
+def signal_table():
+    rows = []
+    for record in read("signal"):
+        if "share" in record:
+            rows.append([record["task"], record["expert"] or "z = 1", record["setting"].replace("x", " × "),
+                         str(record["steps"]), f"{record['share']:.3f} ± {record['share_se']:.3f}",
+                         percent(record["right"]), percent(record["telling"]), f"{record['lr']:g}",
+                         f"{record['nats']:.2f}"])
+    head = ["task", "at", "problems × answers", "K", "share of signal", "right, %", "answers that tell, %",
+            "rate", "nats of a step"]
+    return table(head, rows)
+
 # -- scripts/compare.py --------------------------------------------------------------------------------------
 
 PAIRS = [("svf, identity basis", "svf, random basis"), ("svf mlp", "svf attn")]  # beside each other, too
@@ -339,9 +353,9 @@ def own_table():
                      run.gain("test"), str(run.row("test", "base")["n"]), run.minutes()])
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
-TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "dispatch": dispatch_table,
-          "instructions": instruction_table, "settings": settings_table, "bench": bench_table,
-          "own": own_table, "pictures": pictures_table, "qwen": qwen_table}
+TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "signal": signal_table,
+          "dispatch": dispatch_table, "instructions": instruction_table, "settings": settings_table,
+          "bench": bench_table, "own": own_table, "pictures": pictures_table, "qwen": qwen_table}
 COMPARE_TABLES = {"gains": compare_gains_table, "pairs": compare_pairs_table,
                   "rates": compare_rates_table, "costs": compare_costs_table}
 
