@@ -70,7 +70,8 @@ def over_runs(gains_of_runs, templates):
     """One list of gains for each run, one value for each problem -> OverRuns.
 
     Variances add: that of the runs' means, divided by their number, and that of each problem's mean over the
-    runs, clustered by template. One run says nothing of others, so its error is that of problems alone.
+    runs, clustered by template. What one run does to one template is counted in both, so the error is rather
+    too large. One run says nothing of others, so its error is that of problems and templates alone.
     """
     of_run = [fmean(gains) for gains in gains_of_runs]
     by_problem = [fmean(of_problem) for of_problem in zip(*gains_of_runs, strict=True)]

@@ -65,7 +65,7 @@ METHODS = {
 TASKS = ("math", "code", "reasoning")  # one is learned, and the others may be forgotten
 SEEDS = (0, 1, 2)
 MOST_RATES = 8  # in the grid of a method
-GROUP = 4  # answers to a problem, where the way to learn does not say it
+GROUP = 4  # answers to a problem, where the way to learn does not say it, as in results/compare.jsonl
 
 @dataclass
 class Config(ModelChoice):

@@ -17,7 +17,7 @@ from tasks.catalog import family_tasks
 RESULTS = ROOT / "results"
 SEARCHES = "cem, 10 shots, seed"  # how scripts/eval.py's rows of the default search begin
 BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
-SERIES = (BLUE, ORANGE, GREEN, "#a04a9a", "#444444")  # one behind the other
+SERIES = (BLUE, ORANGE, GREEN, "#a04a9a", "#444444")  # of lines in one picture
 
 @dataclass
 class Config:
@@ -78,14 +78,14 @@ def plot_learning(pyplot):
     figure, all_axes = pyplot.subplots(1, 3, figsize=(12, 4))
     for axes, task in zip(all_axes, ("math", "code", "reasoning")):
         logs = seeds_of(task)
-        for log, color in zip(logs, SERIES):
-            draw_curve(axes, read_log(log), color, f"seed {log.stem[-1]}")
+        for number, log in enumerate(logs):
+            draw_curve(axes, read_log(log), SERIES[number % len(SERIES)], f"seed {log.stem[-1]}")
         finish_curves(axes, base_accuracy(read_log(logs[0])))
         axes.set_title(task)
     save(figure, RESULTS / "learning.png")
 
 def plot_long(pyplot):
-    """A run four times as long: does it go on learning?"""
+    """128 steps of the setting before: does a run go on learning?"""
     records = read_log(RESULTS / "before-math-0-long.jsonl")
     figure, axes = pyplot.subplots(figsize=(8, 4))
     draw_curve(axes, records, BLUE, "validation (faint: sampled answers)")

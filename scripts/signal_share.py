@@ -7,8 +7,8 @@ At a fixed z, K independent steps give gradients g_1 … g_K. Noise differs betw
 A share of 0.07 says that a step's direction has a cosine of √0.07 = 0.26 with the true one. The error is
 the jackknife's over steps. A setting is problems x answers to each, perhaps a temperature behind "@".
 
-Beside it stands the size of a step where it is felt: KL(π_z ‖ π_z'), in nats an answer, for the z' after
-Adam's first step at --lr. A rate that moves another model as far as it moves the default one suits it.
+Beside it stands how far such a step moves the policy: KL(π_z ‖ π_z'), in nats an answer, for the z' after
+Adam's first step at --lr. Of another model, begin with the rate that moves it as far.
 
     python -m scripts.signal_share                                    # the default setting and others
     python -m scripts.signal_share --settings 8x8,8x16@0.5 --steps 12
@@ -90,16 +90,17 @@ def share_of_signal(gradients):
     return share(products), math.sqrt(deviation * (k - 1) / k)
 
 def after_first_step(z, gradient, lr):
-    """z after Adam's first step, which is lr against the sign of each number's gradient; a vector has them
-    one behind the other."""
+    """z after Adam's first step, which is lr against the sign of each number's gradient. `gradient` is one
+    vector for all of z."""
     sizes = [v.numel() for v in z.values()]
     return {name: v.detach() - lr * of_weight.sign()
             for (name, v), of_weight in zip(z.items(), gradient.split(sizes), strict=True)}
 
 @torch.no_grad()
 def nats_between(learner, answers, z):
-    """KL(π ‖ π_z) an answer, by answers that another policy π gave: the mean of e^Δ − 1 − Δ over its tokens,
-    summed, where Δ = log π_z − log π. (E_π[e^Δ − 1] = 0, and without it the estimate is far noisier.)"""
+    """KL(π ‖ π_z) of an answer, estimated from answers that π gave: e^Δ − 1 − Δ, Δ = log π_z − log π, summed
+    over the tokens of an answer; the mean of the answers. (E_π[e^Δ − 1] = 0; without it the estimate is far
+    noisier.)"""
     with learner.adapter.using(learner.model, z):
         logp, _ = answer_logprobs(learner.model, answers, learner.sampling)
     ids = torch.tensor([token for a in answers for token in a.ids], device=logp.device)
@@ -127,6 +128,9 @@ def measure(config, learner, z, text):
         gradients.append(gradient)
         metrics.append(said)
     seconds = (time.time() - started) / config.steps
+    if not torch.stack(gradients).any():
+        raise ValueError(f"{text}: no step says anything, as all answers that are compared earn the same; "
+                         "choose an easier task or more answers")
     share, error = share_of_signal(torch.stack(gradients))
     answers = fresh_answers(learner, z)
     nats = fmean(nats_between(learner, answers, after_first_step(z, gradient, config.lr))
@@ -137,10 +141,9 @@ def measure(config, learner, z, text):
     print(f"{text:<10} {n:4d} answers a step   share of signal {share:6.3f} ± {error:.3f}   right "
           f"{mean.right:6.1%}   telling {mean.telling:6.1%}   {mean.tokens:5.1f} tokens   {seconds:5.1f} s   "
           f"a step of {config.lr:g} is {nats:.2f} nats", flush=True)
-    append(config.out, {"task": config.task, "setting": text, "expert": config.expert, "answers": n,
-                        "steps": config.steps, "share": share, "share_se": error, "seconds": seconds,
-                        "lr": config.lr, "nats": nats,
-                        **vars(mean)})
+    append(config.out, {"model": config.model, "task": config.task, "seed": config.seed, "setting": text,
+                        "expert": config.expert, "answers": n, "steps": config.steps, "share": share,
+                        "share_se": error, "seconds": seconds, "lr": config.lr, "nats": nats, **vars(mean)})
 
 def main():
     config = parse_flags(Config, __doc__)

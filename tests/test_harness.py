@@ -36,7 +36,7 @@ def test_templates_that_stand_or_fall_together_count_once_each():
 
 def test_the_error_of_several_runs_counts_runs_and_templates():
     """Drawn anew many times, with runs and templates of known variance, the mean lies about as far from the
-    truth as its error says; an error over problems alone says a third of that."""
+    truth as its error says; an error over problems alone says less than half of that."""
     rng = random.Random(0)
     templates = [i // 8 for i in range(96)]
     means, errors, of_problems = [], [], []
@@ -52,7 +52,7 @@ def test_the_error_of_several_runs_counts_runs_and_templates():
         of_problems.append(mean_and_error([fmean(values) for values in zip(*runs)], templates)[1] ** 2)
     truth = fmean(mean ** 2 for mean in means)
     assert fmean(errors) == pytest.approx(truth, rel=0.15)
-    assert fmean(of_problems) < 0.3 * truth
+    assert fmean(of_problems) < 0.25 * truth
 
 def test_one_run_says_nothing_of_others():
     found = over_runs([[1, 0, 1, 0]], [0, 0, 1, 1])

@@ -1,7 +1,8 @@
-"""A twin of a run: the same seed, but its first z moved by a millionth at random, which no policy notices.
+"""A twin of a run: the same seed, but its first z moved by a millionth at random, too little to be noticed.
 
 Sooner or later one sampled token differs, and then all that follows. So how far apart twins end says how far
-apart two machines may end that round differently, with the same command and seed.
+apart two machines may end that round differently, with the same command and seed. The tables of
+docs/RESULTS.md put twins together.
 
     python tools/twin.py --twin 1 --task math --out out/math-0-twin-1
 """
@@ -37,6 +38,8 @@ def adapter_of_twin(number):
 
 def main():
     config = read_config(TwinConfig, __doc__)
+    if "twin" not in config.out:
+        raise ValueError("name a folder for the twin, as --out out/math-0-twin-1")
     run = open_run(config)
     learner = replace(make_learner(config), adapter=adapter_of_twin(config.twin))
     make_expert(run, learner)
