@@ -76,7 +76,9 @@ class TrainingRun:
         return f"{self.end['peak_bytes'] / 1e9:.1f}"
 
 def over_seeds(runs, split):
-    """What several runs of a command gained on a split."""
+    """What several runs of a command gained on a split. Raises ValueError where there are none."""
+    if not runs:
+        raise ValueError("a row of a table has no log in results/")
     records = [run.gain_record(split) for run in runs]
     return over_runs([record["gains"] for record in records], records[0]["templates"])
 
@@ -85,10 +87,6 @@ def spread(of_runs):
     if len(of_runs.of_run) == 1:
         return ["–", "–"]
     return [percent(of_runs.sd), f"{100 * of_runs.worst:+.1f}"]
-
-RUNS_OF_A_KIND = {"default": "math-?", "twins of seed 0": "math-0-twin-?",
-                  "before, 32 steps": "before-math-?", "before, 32 steps, float32": "before-math-?-float32",
-                  "before, 128 steps": "before-math-?-long"}
 
 def headline_table():
     """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
@@ -121,6 +119,11 @@ def runs_table():
                          percent(run.row(split, "base")["finished"]), run.minutes(), run.memory()])
     head = ["run", "split", "base", "expert", "gain", "lenient", "base finished", "minutes", "GB"]
     return table(head, rows)
+
+# what the runs of a row are: the pattern of their logs' names
+RUNS_OF_A_KIND = {"default": "math-?", "twins of seed 0": "math-0-twin-?",
+                  "before, 32 steps": "before-math-?", "before, 32 steps, float32": "before-math-?-float32",
+                  "before, 128 steps": "before-math-?-long"}
 
 def seeds_table():
     """`math` by several runs of a kind: their mean, and how far they differ."""
@@ -164,12 +167,15 @@ def finals(records):
     """{method: its runs with several seeds at the best rate}, of the methods that came so far."""
     runs_of = {}
     for method in plot.methods_of(records):
-        runs = rows_of(records, method=method, stage="final")
+        runs = sorted(rows_of(records, method=method, stage="final"), key=lambda run: run["seed"])
         if len({run["lr"] for run in runs}) > 1:
             raise ValueError(f"{method} was tested at several rates; keep the lines of the best")
         if runs:
             runs_of[method] = runs
     return runs_of
+
+def seeds_in(runs):
+    return [run["seed"] for run in runs]
 
 def collapsed(runs):
     return [run for run in runs if "collapsed" in run]
@@ -220,7 +226,7 @@ def compare_pairs_table(log):
     rows = []
     for method, other in [*((method, "svf") for method in runs_of if method != "svf"), *PAIRS]:
         both = method in runs_of and other in runs_of
-        if both and len(runs_of[method]) == len(runs_of[other]):
+        if both and seeds_in(runs_of[method]) == seeds_in(runs_of[other]):
             cells = [beside(runs_of[method], runs_of[other], name) for name in tested]
             rows.append([method, other, *cells])
     return table(["method", "beside", *tested], rows)
