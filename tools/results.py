@@ -121,8 +121,8 @@ def runs_table():
     return table(head, rows)
 
 # what the runs of a row are: the pattern of their logs' names
-RUNS_OF_A_KIND = {"default": "math-?", "twins of seed 0": "math-0-twin-?",
-                  "before, 32 steps": "before-math-?", "before, 32 steps, float32": "before-math-?-float32",
+RUNS_OF_A_KIND = {"default": "math-?", "before, 32 steps": "before-math-?",
+                  "before, 32 steps, float32": "before-math-?-float32",
                   "before, 128 steps": "before-math-?-long"}
 
 def seeds_table():
@@ -136,6 +136,22 @@ def seeds_table():
             rows.append([kind, split, gained(of_runs.mean, of_runs.error), *spread(of_runs), each])
     head = ["runs", "split", "gain, mean of the runs", "their deviation", "worst", "each"]
     return table(head, rows)
+
+# what was tried: the pattern of the logs' names
+TRIED = {"before: 16 × 4 answers, 4e-3": "before-math-?", "8 × 16 answers, 3e-3": "choice-rate-?",
+         "8 × 16 answers, 2e-3, 128 more wordings to train on": "choice-wordings-?",
+         "8 × 16 answers, 2e-3": "math-?"}
+
+def choices_table():
+    """By what the setting was chosen: validation, at the end of each run."""
+    rows = []
+    for tried, pattern in TRIED.items():
+        ends = []
+        for log in sorted(RESULTS.glob(f"{pattern}.jsonl")):
+            ends.append([record for record in read_log(log) if "val_accuracy" in record][-1])
+        each = [end["val_accuracy"] for end in ends]
+        rows.append([tried, str(ends[0]["step"]), percent(mean(each)), " ".join(map(percent, each))])
+    return table(["tried", "steps", "right on validation, %", "each run"], rows)
 
 # -- scripts/signal_share.py ---------------------------------------------------------------------------------
 
@@ -359,9 +375,10 @@ def own_table():
                      run.gain("test"), str(run.row("test", "base")["n"]), run.minutes()])
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
-TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "signal": signal_table,
-          "dispatch": dispatch_table, "instructions": instruction_table, "settings": settings_table,
-          "bench": bench_table, "own": own_table, "pictures": pictures_table, "qwen": qwen_table}
+TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "choices": choices_table,
+          "signal": signal_table, "dispatch": dispatch_table, "instructions": instruction_table,
+          "settings": settings_table, "bench": bench_table, "own": own_table, "pictures": pictures_table,
+          "qwen": qwen_table}
 COMPARE_TABLES = {"gains": compare_gains_table, "pairs": compare_pairs_table,
                   "rates": compare_rates_table, "costs": compare_costs_table}
 
