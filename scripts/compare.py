@@ -65,7 +65,6 @@ METHODS = {
 TASKS = ("math", "code", "reasoning")  # one is learned, and the others may be forgotten
 SEEDS = (0, 1, 2)
 MOST_RATES = 8  # in the grid of a method
-GROUP = 4  # answers to a problem, where the way to learn does not say it, as in results/compare.jsonl
 
 @dataclass
 class Config(ModelChoice):
@@ -107,7 +106,7 @@ def tested_of(learned):
 
 def settings_of(config, method, rate, seed):
     """Of a run: only rate and seed differ between the runs of a method; nothing is chosen during one."""
-    group = ANSWERS_EACH.get(method.improve, GROUP)
+    group = ANSWERS_EACH.get(method.improve, get_task(config.task).group)
     return Settings(steps=config.steps, n_problems=config.rollouts // group, group=group, micro_batch=16,
                     lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
 

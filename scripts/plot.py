@@ -85,8 +85,8 @@ def plot_learning(pyplot):
     save(figure, RESULTS / "learning.png")
 
 def plot_long(pyplot):
-    """128 steps of the setting before: does a run go on learning?"""
-    records = read_log(RESULTS / "before-math-0-long.jsonl")
+    """A run four times as long: does it go on learning?"""
+    records = read_log(RESULTS / "math-0-long.jsonl")
     figure, axes = pyplot.subplots(figsize=(8, 4))
     draw_curve(axes, records, BLUE, "validation (faint: sampled answers)")
     finish_curves(axes, base_accuracy(records))

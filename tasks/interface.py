@@ -44,7 +44,7 @@ class Task:
     has_images: bool = False  # its problems are about images, so that the model needs eyes
     rows: Callable = no_rows  # () -> every Problem that stands in a file: a user's row may be any text
     files: tuple[str, ...] = ()  # that its problems are read from
-    group: int = 16  # answers to each problem in a step of training, which are compared with each other
+    group: int = 4  # answers to each problem in a step of training, which are compared with each other
     instruction: str = ""  # a line behind every question that says what form the answer should have
     variant_of: str = ""  # the task whose harder variant this is; no expert is trained on it
     # Form by the prompt, skill by z: `instruction` is the one of these with which the base model is right

@@ -88,6 +88,10 @@ def spread(of_runs):
         return ["–", "–"]
     return [percent(of_runs.sd), f"{100 * of_runs.worst:+.1f}"]
 
+def each(values):
+    """A value for each run, in percentage points."""
+    return " ".join(f"{100 * value:+.1f}" for value in values)
+
 def headline_table():
     """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
     rows = []
@@ -109,9 +113,9 @@ def headline_table():
 
 def runs_table():
     rows = []
-    name = r"(before-)?(math|code|reasoning|dispatch)-\d+(-float32|-long|-twin-\d)?"
-    logs = [log for log in sorted(RESULTS.glob("*.jsonl")) if re.fullmatch(name, log.stem)]
-    for log in sorted(logs, key=lambda log: log.stem.startswith("before-")):
+    for log in sorted(RESULTS.glob("*.jsonl")):
+        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+(-float32|-long)?", log.stem):
+            continue
         run = TrainingRun(log.stem)
         for split in ("heldout", "test"):
             rows.append([f"{log.stem}, {run.end['machine']['dtype']}", split, run.accuracy(split, "base"),
@@ -121,9 +125,7 @@ def runs_table():
     return table(head, rows)
 
 # what the runs of a row are: the pattern of their logs' names
-RUNS_OF_A_KIND = {"default": "math-?", "before, 32 steps": "before-math-?",
-                  "before, 32 steps, float32": "before-math-?-float32",
-                  "before, 128 steps": "before-math-?-long"}
+RUNS_OF_A_KIND = {"bfloat16": "math-?", "float32": "math-?-float32", "bfloat16, 128 steps": "math-?-long"}
 
 def seeds_table():
     """`math` by several runs of a kind: their mean, and how far they differ."""
@@ -132,26 +134,36 @@ def seeds_table():
         runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"{pattern}.jsonl"))]
         for split in ("heldout", "test"):
             of_runs = over_seeds(runs, split)
-            each = " ".join(f"{100 * value:+.1f}" for value in of_runs.of_run)
-            rows.append([kind, split, gained(of_runs.mean, of_runs.error), *spread(of_runs), each])
+            rows.append([kind, split, gained(of_runs.mean, of_runs.error), *spread(of_runs),
+                         each(of_runs.of_run)])
     head = ["runs", "split", "gain, mean of the runs", "their deviation", "worst", "each"]
     return table(head, rows)
 
 # what was tried: the pattern of the logs' names
-TRIED = {"before: 16 × 4 answers, 4e-3": "before-math-?", "8 × 16 answers, 3e-3": "choice-rate-?",
-         "8 × 16 answers, 2e-3, 128 more wordings to train on": "choice-wordings-?",
-         "8 × 16 answers, 2e-3": "math-?"}
+TRIED = {"the default, 32 steps of 16 × 4 answers, 4e-3": "math-?",
+         "32 steps of 8 × 16, 2e-3": "tried-128-answers-?",
+         "24 steps of 8 × 16, 3e-3": "tried-24-steps-at-3e-3-?",
+         "24 steps of 8 × 16, 2e-3, 128 more wordings": "tried-wordings-?",
+         "64 steps of 8 × 8, 4e-3": "tried-64-steps-?",
+         "128 steps of 16 × 4, 4e-3": "math-?-long"}
 
-def choices_table():
-    """By what the setting was chosen: validation, at the end of each run."""
+def best_validation(run):
+    return max(record["val_accuracy"] for record in run.records if "val_accuracy" in record)
+
+def tried_table():
+    """Settings by validation at the best step of each run, and by what the runs gained."""
     rows = []
     for tried, pattern in TRIED.items():
-        ends = []
-        for log in sorted(RESULTS.glob(f"{pattern}.jsonl")):
-            ends.append([record for record in read_log(log) if "val_accuracy" in record][-1])
-        each = [end["val_accuracy"] for end in ends]
-        rows.append([tried, str(ends[0]["step"]), percent(mean(each)), " ".join(map(percent, each))])
-    return table(["tried", "steps", "right on validation, %", "each run"], rows)
+        runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"{pattern}.jsonl"))]
+        row = [tried, " ".join(percent(best_validation(run)) for run in runs)]
+        for split in ("heldout", "test"):
+            of_runs = over_seeds(runs, split)
+            row += [gained(of_runs.mean, of_runs.error), each(of_runs.of_run)]
+        row.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
+        rows.append(row)
+    head = ["tried", "validation, %, each run", "gain held out", "each run", "gain unseen", "each run",
+            "minutes"]
+    return table(head, rows)
 
 # -- scripts/signal_share.py ---------------------------------------------------------------------------------
 
@@ -375,7 +387,7 @@ def own_table():
                      run.gain("test"), str(run.row("test", "base")["n"]), run.minutes()])
     return table(["command", "base", "expert", "gain", "n", "minutes"], rows)
 
-TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "choices": choices_table,
+TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "tried": tried_table,
           "signal": signal_table, "dispatch": dispatch_table, "instructions": instruction_table,
           "settings": settings_table, "bench": bench_table, "own": own_table, "pictures": pictures_table,
           "qwen": qwen_table}
