@@ -145,6 +145,7 @@ TRIED = {"the default, 32 steps of 16 × 4 answers, 4e-3": "math-?",
          "24 steps of 8 × 16, 3e-3": "tried-24-steps-at-3e-3-?",
          "24 steps of 8 × 16, 2e-3, 128 more wordings": "tried-wordings-?",
          "64 steps of 8 × 8, 4e-3": "tried-64-steps-?",
+         "48 steps of 8 × 8, 3e-3, temperature 1.0": "tried-temperature-?",
          "128 steps of 16 × 4, 4e-3": "math-?-long"}
 
 def best_validation(run):
