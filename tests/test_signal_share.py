@@ -11,13 +11,14 @@ from rl import Answer, Learner, answer_logprobs, reinforce
 from scripts.signal_share import after_first_step, nats_between, share_of_signal
 
 def noisy(rng, k, squared_signal, squared_noise, n=400):
-    """k gradients of n numbers: one signal, noise of their own."""
-    signal = torch.randn(n, generator=rng) * (squared_signal / n) ** 0.5
+    """k gradients of n numbers: one signal of that square, and noise of their own."""
+    direction = torch.randn(n, generator=rng)
+    signal = squared_signal ** 0.5 * direction / direction.norm()
     return signal + torch.randn(k, n, generator=rng) * (squared_noise / n) ** 0.5
 
 @pytest.mark.parametrize("signal, noise", [(1, 9), (1, 1), (0, 1)])
 def test_the_share_is_that_of_the_signal_and_its_error_covers_how_far_it_strays(signal, noise):
-    """The jackknife is about right where little is signal, and up to twice too careful at both ends."""
+    """The jackknife is about right where some is signal, and up to twice too careful where none is."""
     rng = torch.Generator().manual_seed(0)
     found = [share_of_signal(noisy(rng, 8, signal, noise)) for _ in range(200)]
     shares = [share for share, _ in found]
