@@ -69,7 +69,7 @@ def their_steps(config):
     rows = []
     for number, problem in enumerate(problems):
         ids = chat_ids(ours, TASK, problem)
-        text = ours.decode(ids)
+        text = theirs.decode(ids)  # which writes special tokens out
         if theirs(text)["input_ids"] != ids:
             raise ValueError(f"the two tokenizers read {text!r} otherwise")
         rows.append({"prompt": text, "number": number})
