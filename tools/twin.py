@@ -1,8 +1,7 @@
 """A twin of a run: the same seed, but its first z moved by a millionth at random, too little to be noticed.
 
 Sooner or later one sampled token differs, and then all that follows. So how far apart twins end says how far
-apart two machines may end that round differently, with the same command and seed. The tables of
-docs/RESULTS.md put twins together.
+apart two machines may end that round differently, with the same command and seed.
 
     python tools/twin.py --twin 1 --task math --out out/math-0-twin-1
 """
