@@ -51,6 +51,11 @@ def rows_of(records, **wanted):
     """The records that have all the wanted values."""
     return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
 
+def gain_record(records, split):
+    """What a finished run of train.py says of its gain on a split."""
+    [record] = [record for record in rows_of(records, split=split) if "gain" in record]
+    return record
+
 # -- where it was made ---------------------------------------------------------------------------------------
 
 def proc_status(key):

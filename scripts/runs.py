@@ -12,7 +12,7 @@ from glob import glob
 from pathlib import Path
 
 from harness.flags import argument, parse_flags, run_main
-from harness.logs import read_log, rows_of
+from harness.logs import gain_record, read_log
 from harness.scores import over_runs
 
 OF_ONE_RUN = ("seed", "out", "resume", "device", "dtype")  # flags in which runs of a command may differ
@@ -79,9 +79,7 @@ def in_one_line(of_runs):
 
 def show_split(runs, split):
     """A line for what the runs gained on a split. Raises ValueError where they were asked other problems."""
-    records = []
-    for of_run in runs.values():
-        records += [record for record in rows_of(of_run, split=split) if "gain" in record]
+    records = [gain_record(of_run, split) for of_run in runs.values()]
     templates = records[0]["templates"]
     if any(record["templates"] != templates for record in records):
         raise ValueError(f"the runs were not asked the same {split} problems; run them again on one file")

@@ -128,10 +128,11 @@ def measure(config, learner, z, text):
         gradients.append(gradient)
         metrics.append(said)
     seconds = (time.time() - started) / config.steps
-    if not torch.stack(gradients).any():
+    all_gradients = torch.stack(gradients)  # (K, N)
+    if not all_gradients.any():
         raise ValueError(f"{text}: no step says anything, as all answers that are compared earn the same; "
                          "choose an easier task or more answers")
-    share, error = share_of_signal(torch.stack(gradients))
+    share, error = share_of_signal(all_gradients)
     answers = fresh_answers(learner, z)
     nats = fmean(nats_between(learner, answers, after_first_step(z, gradient, config.lr))
                  for gradient in gradients)

@@ -12,7 +12,7 @@ from statistics import mean
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from harness.logs import read_log, rows_of  # noqa: E402
+from harness.logs import gain_record, read_log, rows_of  # noqa: E402
 from harness.scores import TEST_SEED, chance, over_runs  # noqa: E402
 from scripts import plot  # noqa: E402
 from scripts.compare import TASKS, tested_of  # noqa: E402
@@ -55,12 +55,8 @@ class TrainingRun:
         record = self.row(split, row)
         return with_error(record["accuracy"], record["se"])
 
-    def gain_record(self, split):
-        [record] = [record for record in rows_of(self.records, split=split) if "gain" in record]
-        return record
-
     def gain(self, split):
-        record = self.gain_record(split)
+        record = gain_record(self.records, split)
         return gained(record["gain"], record["gain_se"])
 
     def lenient(self, split):
@@ -75,11 +71,15 @@ class TrainingRun:
     def memory(self):
         return f"{self.end['peak_bytes'] / 1e9:.1f}"
 
+def runs_of_logs(pattern):
+    """The training runs whose logs have such a name."""
+    return [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"{pattern}.jsonl"))]
+
 def over_seeds(runs, split):
     """What several runs of a command gained on a split. Raises ValueError where there are none."""
     if not runs:
         raise ValueError("a row of a table has no log in results/")
-    records = [run.gain_record(split) for run in runs]
+    records = [gain_record(run.records, split) for run in runs]
     return over_runs([record["gains"] for record in records], records[0]["templates"])
 
 def spread(of_runs):
@@ -131,7 +131,7 @@ def seeds_table():
     """`math` by several runs of a kind: their mean, and how far they differ."""
     rows = []
     for kind, pattern in RUNS_OF_A_KIND.items():
-        runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"{pattern}.jsonl"))]
+        runs = runs_of_logs(pattern)
         for split in ("heldout", "test"):
             of_runs = over_seeds(runs, split)
             rows.append([kind, split, gained(of_runs.mean, of_runs.error), *spread(of_runs),
@@ -155,7 +155,7 @@ def tried_table():
     """Settings by validation at the best step of each run, and by what the runs gained."""
     rows = []
     for tried, pattern in TRIED.items():
-        runs = [TrainingRun(log.stem) for log in sorted(RESULTS.glob(f"{pattern}.jsonl"))]
+        runs = runs_of_logs(pattern)
         row = [tried, " ".join(percent(best_validation(run)) for run in runs)]
         for split in ("heldout", "test"):
             of_runs = over_seeds(runs, split)
@@ -224,7 +224,7 @@ def beside(runs, others, name):
     return gained(of_runs.mean, of_runs.error)
 
 def of_each_seed(runs, name):
-    return " ".join(f"{100 * mean(run[name]['gains']):+.1f}" for run in runs)
+    return each(mean(run[name]["gains"]) for run in runs)
 
 def base_accuracy(run, name):
     return percent(run[name]["accuracy"] - mean(run[name]["gains"]))
