@@ -249,17 +249,17 @@ def draw(logits, sampling):
     """
     if sampling.logit_bias is not None:
         logits = logits + sampling.logit_bias
-    logp = F.log_softmax(logits / (sampling.temperature or 1.0), dim=-1)
+    p = F.softmax(logits / (sampling.temperature or 1.0), dim=-1)
     if sampling.temperature == 0:
-        ids = logp.argmax(dim=-1, keepdim=True)
+        ids = logits.argmax(dim=-1, keepdim=True)
     else:
-        cdf = logp.exp().cumsum(dim=-1)
-        u = torch.rand(len(logp), 1, generator=sampling.generator, device=logp.device)
+        cdf = p.cumsum(dim=-1)
+        u = torch.rand(len(p), 1, generator=sampling.generator, device=p.device)
         # the first token whose cumulative probability exceeds u · total, where the total is a little less
         # than the last sum, so that even after rounding no token of probability 0 is drawn
         total = torch.nextafter(cdf[:, -1:], torch.zeros_like(u))
         ids = torch.searchsorted(cdf, u * total, right=True)
-    return ids[:, 0], logp.gather(1, ids)[:, 0]
+    return ids[:, 0], p.gather(1, ids)[:, 0].log()
 
 def read_prompts(model, prompts, new_tokens, alike=True):
     """Read each different prompt once -> feature (B, dim) of each prompt's last token, a cache with a row for

@@ -103,19 +103,20 @@ class SVFLinear(nn.Module):
             self.version = z._version
 
     def merge(self, z):
-        """W' (out, in) for z (r,), computed in float32 and cast once: at z = 1 it is W bit for bit.
+        """W' (out, in) for z (r,): W and a change, which is small beside it, so W' is as exact as its dtype
+        allows. At z = 1 the change is 0, and W' is W bit for bit.
 
         Raises Collapse where a z to be learned is too near to 0.
         """
         if z.requires_grad and (z.abs() < 1e-3).any():
             raise Collapse("a learned z came within 0.001 of 0, where its gradient is 0/0; lower --lr")
-        z = z.detach()
-        W, basis = self.linear.weight.float(), self.basis.float()
+        W, basis = self.linear.weight, self.basis
+        change_of_z = (z.detach() - 1).to(W.dtype)  # after the difference: bfloat16 has no steps near 1
         if self.on_output:
-            change = (basis * (z - 1)) @ (basis.T @ W)  # U diag(z − 1) Uᵀ W
+            change = (basis * change_of_z) @ (basis.T @ W)  # U diag(z − 1) Uᵀ W
         else:
-            change = ((W @ basis) * (z - 1)) @ basis.T  # W V diag(z − 1) Vᵀ
-        return (W + change).to(self.linear.weight)
+            change = ((W @ basis) * change_of_z) @ basis.T  # W V diag(z − 1) Vᵀ
+        return W + change
 
     def forward(self, x):
         if self.z is None:

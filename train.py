@@ -30,7 +30,7 @@ from rl import Learner, Settings, accuracy, baseline_of, reinforce, train_expert
 from tasks.catalog import task_to_learn
 from tasks.dispatch import N_EXAMPLES, dispatch_task
 
-EVAL_EVERY = 8  # steps between validations
+EVAL_EVERY = 16  # steps between validations
 QUICK = {"steps": 4, "n_val": 32, "n_test": 64}
 
 @dataclass
@@ -38,7 +38,7 @@ class Config(ModelChoice):
     task: str = flag("math", "math, code, reasoning, dispatch, a jsonl file of your own questions; with "
                              "--data also gsm8k, mbpp, arc_easy, mawps")
     quick: bool = flag(False, "a first look: 4 steps, 32 problems to validate and 64 to compare")
-    steps: int = flag(32, "updates of z")
+    steps: int = flag(96, f"updates of z; every {EVAL_EVERY}th is validated, and so is the last")
     rollouts: int = flag(64, "sampled answers per step")
     group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
                          "says, 4 or, for dispatch, 1, where all answers of the step are compared")
@@ -47,7 +47,6 @@ class Config(ModelChoice):
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
-    patience: int = flag(3, f"validations, one every {EVAL_EVERY} steps, without a better one before the end")
     n_val: int = flag(256, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
     seed: int = flag(0, "of everything random")
@@ -76,7 +75,7 @@ def settings_of(config, usual_group):
                          f"choose a multiple of {group}, or another --group")
     return Settings(steps=config.steps, n_problems=config.rollouts // group, group=group,
                     micro_batch=config.micro_batch, lr=config.lr, lam=config.kl, seed=config.seed,
-                    eval_every=EVAL_EVERY, patience=config.patience)
+                    eval_every=EVAL_EVERY)
 
 def make_learner(config, group=None, **how):
     """A model under svf, and what it learns from. `group`: answers to a problem where no flag says it, None

@@ -289,7 +289,7 @@ class Bench:
             answers.append(Answer(prompt, ids, [], "", 1 if i % 2 else -1, True))
         advantages = [answer.r for answer in answers]
         settings = Settings(steps=1, n_problems=config.rollouts // 2, group=2, micro_batch=config.micro_batch,
-                            lr=0.0, lam=0.0, seed=0, eval_every=1, patience=1)
+                            lr=0.0, lam=0.0, seed=0, eval_every=1)
         learner = Learner(self.model, None, svf, None, Sampling(1.0), settings, reinforce)
 
         def merge_and_gradient():

@@ -108,7 +108,7 @@ def settings_of(config, method, rate, seed):
     """Of a run: only rate and seed differ between the runs of a method; nothing is chosen during one."""
     group = ANSWERS_EACH.get(method.improve, get_task(config.task).group)
     return Settings(steps=config.steps, n_problems=config.rollouts // group, group=group, micro_batch=16,
-                    lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6, patience=1)
+                    lr=rate, lam=0.0, seed=seed, eval_every=10 ** 6)
 
 def no_validation(z):
     """For `train_expert` where nothing is chosen during training: the last z counts."""

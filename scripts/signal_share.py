@@ -53,7 +53,7 @@ def setting_of(text, seed):
     if not found or int(found[1]) * int(found[2]) < 2 or float(found[3] or 1) == 0:
         raise ValueError(f"{text!r} is no setting; write problems x answers, as 16x4 or 8x16@0.5")
     settings = Settings(steps=1, n_problems=int(found[1]), group=int(found[2]), micro_batch=16, lr=0.0,
-                        lam=0.0, seed=seed, eval_every=1, patience=1)
+                        lam=0.0, seed=seed, eval_every=1)
     return settings, float(found[3] or 0.7)
 
 def gradient_of(learner, z, step):

@@ -88,7 +88,7 @@ def some_problems(split, n, seed):
 def test_reinforce_trains_an_adapter_that_it_does_not_know(scaled):
     task = Task("toy", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
     settings = Settings(steps=25, n_problems=16, group=4, micro_batch=32, lr=3e-2, lam=0.0, seed=0,
-                        eval_every=100, patience=100)
+                        eval_every=100)
     learner = Learner(*scaled, channels, task, Sampling(1.0), settings, reinforce)
     right = [metrics.get("right") for metrics in train_expert(learner, {}, lambda z: 0.5)]
     assert sum(right[-5:]) / 5 > sum(right[1:6]) / 5 + 0.2
@@ -96,7 +96,7 @@ def test_reinforce_trains_an_adapter_that_it_does_not_know(scaled):
 def toy_learner(tiny, improve, **changes):
     task = Task("toy", "", "", 1, some_problems, first_byte_is_a_multiple_of_four)
     settings = Settings(**{"steps": 12, "n_problems": 16, "group": 4, "micro_batch": 32, "lr": 3e-2,
-                           "lam": 0.0, "seed": 0, "eval_every": 100, "patience": 100} | changes)
+                           "lam": 0.0, "seed": 0, "eval_every": 100} | changes)
     return Learner(*tiny, svf, task, Sampling(1.0), settings, improve)
 
 def test_a_way_to_learn_may_take_several_steps_for_one_batch_of_answers(tiny):

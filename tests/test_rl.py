@@ -35,7 +35,7 @@ def answers(prefix=()):
 
 def settings(**changes):
     return Settings(**{"steps": 25, "n_problems": 16, "group": 4, "micro_batch": 32, "lr": 3e-2, "lam": 0.0,
-                       "seed": 0, "eval_every": 100, "patience": 100} | changes)
+                       "seed": 0, "eval_every": 100} | changes)
 
 def gradient(model, z, batch, lam, micro_batch=3, logit_bias=None, rewards=REWARDS):
     z = {name: v.clone().requires_grad_() for name, v in z.items()}

@@ -164,8 +164,7 @@ def test_the_gradient_for_z_of_answers_about_images_is_that_of_autograd(seeing, 
     answers = [Answer(chat_ids(tokenizer, task, Problem("What?", image=image)), [7, 65, 300 + i], [], "", 1,
                       True) for i, image in enumerate([pictures[0], pictures[0], pictures[1], ""])]
     advantages = [1.0, -0.5, 2.0, -1.0]
-    settings = Settings(steps=1, n_problems=1, group=4, micro_batch=2, lr=1e-3, lam=0.0, seed=0, eval_every=1,
-                        patience=1)
+    settings = Settings(steps=1, n_problems=1, group=4, micro_batch=2, lr=1e-3, lam=0.0, seed=0, eval_every=1)
     learner = Learner(model, tokenizer, svf, task, Sampling(1.0), settings, reinforce)
     z = {name: v.requires_grad_() for name, v in random_z(model).items()}
     with using(model, z):

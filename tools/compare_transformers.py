@@ -434,7 +434,7 @@ def compare_step(rounds):
 
     def step(lam):
         settings = Settings(steps=1, n_problems=1, group=64, micro_batch=16, lr=0.0, lam=lam, seed=0,
-                            eval_every=1, patience=1)
+                            eval_every=1)
         learner = Learner(model, tokenizer, svf, task, sampling, settings, reinforce)
         z = {name: v.requires_grad_() for name, v in start(model).items()}
         with using(model, z):

@@ -45,7 +45,7 @@ def our_steps(config):
     """[(seconds, tokens of an answer)] of each step."""
     model, tokenizer = open_model(ModelChoice(device="cpu", dtype=config.dtype))
     settings = Settings(steps=STEPS, n_problems=config.answers // config.group, group=config.group,
-                        micro_batch=16, lr=0.0, lam=0.0, seed=0, eval_every=STEPS, patience=1)
+                        micro_batch=16, lr=0.0, lam=0.0, seed=0, eval_every=STEPS)
     learner = Learner(model, tokenizer, svf, TASK, Sampling(0.7), settings, reinforce, leave_one_out)
     z = {name: v.requires_grad_() for name, v in svf.start(model).items()}
     optimizer = torch.optim.AdamW(z.values(), lr=settings.lr, weight_decay=0.0)
