@@ -84,14 +84,6 @@ def plot_learning(pyplot):
         axes.set_title(task)
     save(figure, RESULTS / "learning.png")
 
-def plot_long(pyplot):
-    """A run four times as long: does it go on learning?"""
-    records = read_log(RESULTS / "math-0-long.jsonl")
-    figure, axes = pyplot.subplots(figsize=(8, 4))
-    draw_curve(axes, records, BLUE, "validation (faint: sampled answers)")
-    finish_curves(axes, base_accuracy(records))
-    save(figure, RESULTS / "long.png")
-
 # -- accuracy (paper, table 2) -------------------------------------------------------------------------------
 
 def draw_bars(axes, records, task, rows):
@@ -266,7 +258,7 @@ def plot_overview(pyplot):
     draw_two_passes(right)
     save(figure, RESULTS / "overview.png")
 
-PICTURES = (plot_overview, plot_learning, plot_long, plot_compare, plot_unseen, plot_dispatch, plot_alpha,
+PICTURES = (plot_overview, plot_learning, plot_compare, plot_unseen, plot_dispatch, plot_alpha,
             plot_spectrum)
 
 def main():

@@ -114,7 +114,7 @@ def headline_table():
 def runs_table():
     rows = []
     for log in sorted(RESULTS.glob("*.jsonl")):
-        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+(-float32|-long)?", log.stem):
+        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+(-float32)?", log.stem):
             continue
         run = TrainingRun(log.stem)
         for split in ("heldout", "test"):
@@ -125,7 +125,8 @@ def runs_table():
     return table(head, rows)
 
 # what the runs of a row are: the pattern of their logs' names
-RUNS_OF_A_KIND = {"bfloat16": "math-?", "float32": "math-?-float32", "bfloat16, 128 steps": "math-?-long"}
+RUNS_OF_A_KIND = {"96 steps, bfloat16": "math-?", "32 steps, bfloat16": "tried-32-steps-?",
+                  "32 steps, float32": "tried-32-steps-float32-?", "128 steps, bfloat16": "tried-128-steps-?"}
 
 def seeds_table():
     """`math` by several runs of a kind: their mean, and how far they differ."""
@@ -140,13 +141,14 @@ def seeds_table():
     return table(head, rows)
 
 # what was tried: the pattern of the logs' names
-TRIED = {"the default, 32 steps of 16 × 4 answers, 4e-3": "math-?",
+TRIED = {"the default, 96 steps of 16 × 4 answers, 4e-3": "math-?",
+         "32 steps of 16 × 4, 4e-3": "tried-32-steps-?",
          "32 steps of 8 × 16, 2e-3": "tried-128-answers-?",
          "24 steps of 8 × 16, 3e-3": "tried-24-steps-at-3e-3-?",
          "24 steps of 8 × 16, 2e-3, 128 more wordings": "tried-wordings-?",
          "64 steps of 8 × 8, 4e-3": "tried-64-steps-?",
          "48 steps of 8 × 8, 3e-3, temperature 1.0": "tried-temperature-?",
-         "128 steps of 16 × 4, 4e-3": "math-?-long"}
+         "128 steps of 16 × 4, 4e-3": "tried-128-steps-?"}
 
 def best_validation(run):
     return max(record["val_accuracy"] for record in run.records if "val_accuracy" in record)
