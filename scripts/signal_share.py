@@ -41,7 +41,7 @@ class Config(ModelChoice):
     task: str = flag("math", "as for train.py, but for dispatch")
     settings: str = flag("16x4,8x8,8x16", "problems x answers to each, perhaps @temperature; commas between")
     steps: int = flag(8, "independent steps of each setting, K", (3, 10 ** 4))
-    lr: float = flag(4e-3, "the rate of the step whose size in nats is measured", (1e-9, 1))
+    lr: float = flag(1.5e-3, "the rate of the step whose size in nats is measured", (1e-9, 1))
     expert: str = flag("", "the z at which gradients are taken: an expert's file; empty: z = 1")
     seed: int = flag(0, "of problems and answers")
     data: str = flag("", "folder of the real data sets' files")

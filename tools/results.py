@@ -92,12 +92,15 @@ def each(values):
     """A value for each run, in percentage points."""
     return " ".join(f"{100 * value:+.1f}" for value in values)
 
+# the flags of runs that were made when the default was another
+FLAGS_OF_THEN = {"code": " --steps 32 --lr 4e-3", "reasoning": " --steps 32 --lr 4e-3"}
+
 def headline_table():
     """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
     rows = []
     for task in TASKS:
         runs = [TrainingRun(log.stem) for log in plot.seeds_of(task)]
-        said = [f"`python train.py --task {task}`", str(len(runs))]
+        said = [f"`python train.py --task {task}{FLAGS_OF_THEN.get(task, '')}`", str(len(runs))]
         for row in ("base", "expert"):
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
@@ -105,7 +108,7 @@ def headline_table():
         said += [gained(of_runs.mean, of_runs.error), *spread(of_runs)]
         guessed = chance(family_tasks()[task].problems("test", 256, TEST_SEED))
         said.append("–" if guessed is None else percent(guessed))
-        said.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
+        said.append(runs[0].minutes())  # seed 0's; others may have run side by side
         rows.append([task, *said])
     head = ["task", "command", "runs", "base, %", "expert, %", "gain, points", "runs' deviation", "worst run",
             "guessing, %", "minutes"]
@@ -125,8 +128,9 @@ def runs_table():
     return table(head, rows)
 
 # what the runs of a row are: the pattern of their logs' names
-RUNS_OF_A_KIND = {"96 steps, bfloat16": "math-?", "32 steps, bfloat16": "tried-32-steps-?",
-                  "32 steps, float32": "tried-32-steps-float32-?", "128 steps, bfloat16": "tried-128-steps-?"}
+RUNS_OF_A_KIND = {"the default, bfloat16": "math-?", "32 steps at 4e-3, bfloat16": "tried-32-steps-?",
+                  "32 steps at 4e-3, float32": "tried-32-steps-float32-?",
+                  "128 steps at 4e-3, bfloat16": "tried-128-steps-?"}
 
 def seeds_table():
     """`math` by several runs of a kind: their mean, and how far they differ."""
@@ -141,7 +145,9 @@ def seeds_table():
     return table(head, rows)
 
 # what was tried: the pattern of the logs' names
-TRIED = {"the default, 96 steps of 16 × 4 answers, 4e-3": "math-?",
+TRIED = {"the default, 64 steps of 16 × 4 answers, 1.5e-3": "math-?",
+         "96 steps of 16 × 4, 1.5e-3": "tried-96-steps-at-1.5e-3-?",
+         "96 steps of 16 × 4, 4e-3": "tried-96-steps-?",
          "32 steps of 16 × 4, 4e-3": "tried-32-steps-?",
          "32 steps of 8 × 16, 2e-3": "tried-128-answers-?",
          "24 steps of 8 × 16, 3e-3": "tried-24-steps-at-3e-3-?",
@@ -153,19 +159,26 @@ TRIED = {"the default, 96 steps of 16 × 4 answers, 4e-3": "math-?",
 def best_validation(run):
     return max(record["val_accuracy"] for record in run.records if "val_accuracy" in record)
 
+def telling_at_the_end(run):
+    """Share of the last sixteen steps' answers that say anything; older logs do not have it."""
+    telling = [record["telling"] for record in run.records if "telling" in record][-16:]
+    return mean(telling) if telling else None
+
 def tried_table():
     """Settings by validation at the best step of each run, and by what the runs gained."""
     rows = []
     for tried, pattern in TRIED.items():
         runs = runs_of_logs(pattern)
         row = [tried, " ".join(percent(best_validation(run)) for run in runs)]
+        telling = [telling_at_the_end(run) for run in runs]
+        row.append("–" if None in telling else percent(mean(telling)))
         for split in ("heldout", "test"):
             of_runs = over_seeds(runs, split)
             row += [gained(of_runs.mean, of_runs.error), each(of_runs.of_run)]
-        row.append(f"{mean(run.end['seconds'] for run in runs) / 60:.0f}")
+        row.append(runs[0].minutes())
         rows.append(row)
-    head = ["tried", "validation, %, each run", "gain held out", "each run", "gain unseen", "each run",
-            "minutes"]
+    head = ["tried", "validation, %, each run", "tell at the end, %", "gain held out", "each run",
+            "gain unseen", "each run", "minutes"]
     return table(head, rows)
 
 # -- scripts/signal_share.py ---------------------------------------------------------------------------------
