@@ -254,8 +254,8 @@ def train_expert(learner, state, validate):
 
     Step 0 is the base model's validation. `state` is updated before each yield and holds all that a run needs
     to go on: saved and handed in again it ends, on a CPU bit for bit, where an unbroken run does.
-    validate(z) -> accuracy, z = {} being the base model; the best z is state["best"]. No run ends early: while
-    the rate is high, validation rises and falls, and most is gained as the rate goes down.
+    validate(z) -> accuracy, z = {} being the base model; the best z is state["best"]. No run ends early, as
+    validation may rise only once the rate has gone down.
     """
     settings = learner.settings
     is_new = not state

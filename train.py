@@ -43,7 +43,7 @@ class Config(ModelChoice):
     group: int = flag(0, "of them, answers to the same problem, compared with each other; 0: as the task "
                          "says, 4 or, for dispatch, 1, where all answers of the step are compared")
     micro_batch: int = flag(16, "answers in one forward and backward pass; fewer need less memory")
-    lr: float = flag(1.5e-3, "learning rate; at twice this, answers to a problem soon are all alike", (1e-9, 1))
+    lr: float = flag(1.5e-3, "learning rate; at 4e-3 answers to a problem are soon all alike", (1e-9, 1))
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
     max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")

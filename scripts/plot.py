@@ -59,7 +59,7 @@ def finish_curves(axes, base):
     axes.set_xlabel("updates of z")
     axes.set_ylabel("right, %")
     axes.set_ylim(0, 100)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=2, fontsize=9, loc="upper left")
 
 def base_accuracy(records):
     """Validation accuracy before the first update."""

@@ -93,7 +93,7 @@ def each(values):
     return " ".join(f"{100 * value:+.1f}" for value in values)
 
 # the flags of runs that were made when the default was another
-FLAGS_OF_THEN = {"code": " --steps 32 --lr 4e-3", "reasoning": " --steps 32 --lr 4e-3"}
+FLAGS_OF_THEN = {"code": " --steps 32 --lr 4e-3"}
 
 def headline_table():
     """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
