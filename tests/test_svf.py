@@ -50,6 +50,20 @@ def test_the_gradient_is_autograds_through_the_dense_form(shape, bias):
     assert (z.grad - z64.grad).norm() / z64.grad.norm() < 1e-5
     assert (x.grad - x64.grad).norm() / x64.grad.norm() < 1e-5
 
+@pytest.mark.parametrize("shape", [(576, 192), (192, 576), (300, 300)])
+def test_in_bfloat16_a_merged_weight_is_the_papers_within_a_rounding_of_its_own_weight(shape):
+    """z is near 1, so W' is W and a small change, which may be computed in W's own dtype; z − 1 may not."""
+    model = layer(*shape, bias=False)
+    W, z = model["w1"].linear.weight.double(), 1 + 0.02 * torch.randn(min(shape))
+    U, S, Vt = torch.linalg.svd(W, full_matrices=False)
+    exact = U @ torch.diag(S * z) @ Vt
+    model.to(torch.bfloat16)
+    with using(model, {"w1": z}):
+        merged = model["w1"].merged.double()
+    of_rounding = (exact.bfloat16().double() - exact).norm()
+    assert (merged - exact).norm() < 1.5 * of_rounding
+    assert (merged - exact).norm() < 0.2 * (exact - W).norm()  # what z changed is there
+
 def test_a_bias_as_large_as_qwens_takes_nothing_from_the_gradient_in_bfloat16():
     """Of wk in Qwen2.5-0.5B the bias has a root mean square of 35, the product one of about 1."""
     gradients = {}
