@@ -25,6 +25,7 @@ from types import SimpleNamespace
 import torch
 
 import svf
+import train
 from harness.experts import load_expert
 from harness.flags import ModelChoice, flag, parse_flags, run_main
 from harness.logs import append, command_line, machine, open_log
@@ -41,7 +42,7 @@ class Config(ModelChoice):
     task: str = flag("math", "as for train.py, but for dispatch")
     settings: str = flag("16x4,8x8,8x16", "problems x answers to each, perhaps @temperature; commas between")
     steps: int = flag(8, "independent steps of each setting, K", (3, 10 ** 4))
-    lr: float = flag(1.5e-3, "the rate of the step whose size in nats is measured", (1e-9, 1))
+    lr: float = flag(train.Config.lr, "the rate of the step whose size in nats is measured", (1e-9, 1))
     expert: str = flag("", "the z at which gradients are taken: an expert's file; empty: z = 1")
     seed: int = flag(0, "of problems and answers")
     data: str = flag("", "folder of the real data sets' files")
@@ -52,9 +53,9 @@ def setting_of(text, seed):
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:@(\d+(?:\.\d+)?))?", text.strip())
     if not found or int(found[1]) * int(found[2]) < 2 or float(found[3] or 1) == 0:
         raise ValueError(f"{text!r} is no setting; write problems x answers, as 16x4 or 8x16@0.5")
-    settings = Settings(steps=1, n_problems=int(found[1]), group=int(found[2]), micro_batch=16, lr=0.0,
-                        lam=0.0, seed=seed, eval_every=1)
-    return settings, float(found[3] or 0.7)
+    settings = Settings(steps=1, n_problems=int(found[1]), group=int(found[2]),
+                        micro_batch=train.Config.micro_batch, lr=0.0, lam=0.0, seed=seed, eval_every=1)
+    return settings, float(found[3] or train.Config.temperature)
 
 def gradient_of(learner, z, step):
     """(−dJ/dz of one step as one vector, what there is to say of the step)."""

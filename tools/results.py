@@ -108,7 +108,7 @@ def headline_table():
         said += [gained(of_runs.mean, of_runs.error), *spread(of_runs)]
         guessed = chance(family_tasks()[task].problems("test", 256, TEST_SEED))
         said.append("–" if guessed is None else percent(guessed))
-        said.append(runs[0].minutes())  # seed 0's; others may have run side by side
+        said.append(runs[0].minutes())  # runs side by side take longer: RESULTS.md says which were
         rows.append([task, *said])
     head = ["task", "command", "runs", "base, %", "expert, %", "gain, points", "runs' deviation", "worst run",
             "guessing, %", "minutes"]
@@ -117,7 +117,7 @@ def headline_table():
 def runs_table():
     rows = []
     for log in sorted(RESULTS.glob("*.jsonl")):
-        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+(-float32)?", log.stem):
+        if not re.fullmatch(r"(math|code|reasoning|dispatch)-\d+", log.stem):
             continue
         run = TrainingRun(log.stem)
         for split in ("heldout", "test"):
