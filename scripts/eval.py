@@ -283,7 +283,11 @@ def main():
         open_eyes(find_folder(config.eyes), model, tokenizer)
     for task in tasks:
         check_rows(model, tokenizer, task)
-    adaptive = AdaptiveModel(model, tokenizer, load_experts(config.experts, model, config.transfer))
+    if config.instructions:  # of the base model, which may be one that there are no experts of
+        experts = {}
+    else:
+        experts = load_experts(config.experts, model, config.transfer)
+    adaptive = AdaptiveModel(model, tokenizer, experts)
     if config.instructions:
         instruction_table(config, adaptive, tasks)
     elif config.dispatch:

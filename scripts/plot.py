@@ -17,7 +17,7 @@ from tasks.catalog import family_tasks
 RESULTS = ROOT / "results"
 SEARCHES = "cem, 10 shots, seed"  # how scripts/eval.py's rows of the default search begin
 BLUE, ORANGE, GREY, GREEN = "#2f6db5", "#e08a2e", "#9a9a9a", "#4a9a5b"
-SERIES = (BLUE, ORANGE, GREEN, "#a04a9a", "#444444")  # of lines in one picture
+SERIES = (BLUE, ORANGE, GREEN, "#a04a9a", "#444444", GREY)  # of lines in one picture
 
 @dataclass
 class Config:
@@ -125,8 +125,7 @@ def methods_of(records):
 
 def line_of(number):
     """Colour and stroke by which eleven lines can be told apart."""
-    return {"color": (BLUE, ORANGE, GREEN, "#a04a9a", GREY, "#444444")[number % 6],
-            "linestyle": ("-", "--")[number // 6]}
+    return {"color": SERIES[number % len(SERIES)], "linestyle": ("-", "--")[number // len(SERIES)]}
 
 def plot_compare(pyplot):
     """Validation accuracy over the learning rate; right answers over the steps, the mean of three seeds."""

@@ -19,6 +19,7 @@ from conftest import expert_metadata, random_z, train_flags
 from formats.experts import read_expert, save_expert
 from formats.load import load
 from svf import MODULES, wrap
+from tasks.catalog import get_task
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train.py", "sample.py", "scripts.train", "scripts.sample", "scripts.eval", "scripts.bench",
@@ -405,6 +406,13 @@ def test_a_file_of_ones_own_goes_through_train_sample_and_eval(tiny_folder, tmp_
     done = run("scripts.sample", "--adapt", "cem", "--task", own, "--shots", 2, "--generations", 1,
                "--experts", tmp_path / "experts", "--max-new-tokens", 4, "Is 7 even?", *common)
     assert done.returncode == 0 and "cem: 2 examples of own" in done.stdout, done.stderr
+
+def test_instructions_are_compared_on_a_model_that_no_expert_was_made_for(tiny_folder, tmp_path):
+    done = run("scripts.eval", "--instructions", "--tasks", "math", "--n", 2, "--model", tiny_folder,
+               "--dtype", "float32", "--out", tmp_path / "log")  # the experts in experts/ are the default model's
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()][:-1]
+    assert [row["instruction"] for row in rows] == ["", *get_task("math").instructions]
 
 def test_bench_measures_every_part_and_its_log_parses(tiny_folder, tmp_path):
     done = run("scripts.bench", "--model", tiny_folder, "--rollouts", 4, "--micro-batch", 2,

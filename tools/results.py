@@ -92,15 +92,12 @@ def each(values):
     """A value for each run, in percentage points."""
     return " ".join(f"{100 * value:+.1f}" for value in values)
 
-# the flags of runs that were made when the default was another
-FLAGS_OF_THEN = {"code": " --steps 32 --lr 4e-3"}
-
 def headline_table():
     """Each task by the mean of its runs; the errors of accuracies are the mean of the runs' errors."""
     rows = []
     for task in TASKS:
         runs = [TrainingRun(log.stem) for log in plot.seeds_of(task)]
-        said = [f"`python train.py --task {task}{FLAGS_OF_THEN.get(task, '')}`", str(len(runs))]
+        said = [f"`python train.py --task {task}`", str(len(runs))]
         for row in ("base", "expert"):
             records = [run.row("test", row) for run in runs]
             said.append(with_error(mean(r["accuracy"] for r in records), mean(r["se"] for r in records)))
@@ -128,12 +125,13 @@ def runs_table():
     return table(head, rows)
 
 # what the runs of a row are: the pattern of their logs' names
-RUNS_OF_A_KIND = {"the default, bfloat16": "math-?", "32 steps at 4e-3, bfloat16": "tried-32-steps-?",
-                  "32 steps at 4e-3, float32": "tried-32-steps-float32-?",
-                  "128 steps at 4e-3, bfloat16": "tried-128-steps-?"}
+RUNS_OF_A_KIND = {"math": "math-?", "code": "code-?", "reasoning": "reasoning-?",
+                  "math, 32 steps at 4e-3": "tried-32-steps-?",
+                  "math, 32 steps at 4e-3, float32": "tried-32-steps-float32-?",
+                  "math, 128 steps at 4e-3": "tried-128-steps-?"}
 
 def seeds_table():
-    """`math` by several runs of a kind: their mean, and how far they differ."""
+    """Several runs of a kind: the mean of their gains, and how far they differ."""
     rows = []
     for kind, pattern in RUNS_OF_A_KIND.items():
         runs = runs_of_logs(pattern)
