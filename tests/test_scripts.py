@@ -409,7 +409,7 @@ def test_a_file_of_ones_own_goes_through_train_sample_and_eval(tiny_folder, tmp_
 
 def test_instructions_are_compared_on_a_model_that_no_expert_was_made_for(tiny_folder, tmp_path):
     done = run("scripts.eval", "--instructions", "--tasks", "math", "--n", 2, "--model", tiny_folder,
-               "--dtype", "float32", "--out", tmp_path / "log")  # the experts in experts/ are the default model's
+               "--dtype", "float32", "--out", tmp_path / "log")  # experts/ holds the default model's
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()][:-1]
     assert [row["instruction"] for row in rows] == ["", *get_task("math").instructions]

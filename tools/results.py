@@ -125,7 +125,8 @@ def runs_table():
     return table(head, rows)
 
 # what the runs of a row are: the pattern of their logs' names
-RUNS_OF_A_KIND = {"math": "math-?", "code": "code-?", "reasoning": "reasoning-?",
+RUNS_OF_A_KIND = {"math": "math-?", "math, float32": "math-float32-?", "code": "code-?",
+                  "reasoning": "reasoning-?",
                   "math, 32 steps at 4e-3": "tried-32-steps-?",
                   "math, 32 steps at 4e-3, float32": "tried-32-steps-float32-?",
                   "math, 128 steps at 4e-3": "tried-128-steps-?"}
