@@ -24,9 +24,26 @@ from tasks.numerals import numbers, text_of_number
 
 # -- a row -> a Problem --------------------------------------------------------------------------------------
 
+# Two solved problems as earlier turns of each of GSM8K's: small models told to be brief are not, but imitate.
+WORKED = (("A baker sells 12 loaves in the morning and half as many in the afternoon, each for $3. How much "
+           "does he earn?",
+           "Calculation: In the afternoon he sells 12 / 2 = 6 loaves.\n"
+           "Together he sells 12 + 6 = 18 loaves.\nHe earns 18 * 3 = $54.\nThe answer is 54."),
+          ("Lena has 40 stickers. She gives 5 to each of her 3 friends and buys 8 more. How many stickers "
+           "does she have now?",
+           "Calculation: She gives away 5 * 3 = 15 stickers.\nShe keeps 40 - 15 = 25 stickers.\n"
+           "With the new ones she has 25 + 8 = 33 stickers.\nThe answer is 33."))
+
+def as_turns(solved):
+    """(question, answer) pairs as earlier turns of a chat."""
+    turns = []
+    for question, answer in solved:
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return tuple(turns)
+
 def gsm8k_problem(row):
     gold = numbers(row["answer"].split("####")[1])[-1]
-    return Problem(row["question"], gold=text_of_number(gold))
+    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold), history=as_turns(WORKED))
 
 def mawps_problem(row):
     if not math.isfinite(float(row["answer"])):
@@ -120,7 +137,8 @@ class Answered:
 
 AS_MATH = Answered(MATH_TASK.system, MATH_TASK.prefill, MATH_TASK.max_new_tokens, score_numbers,
                    instruction=MATH_TASK.instruction)
-IN_STEPS = Answered("Solve the problem step by step. End with the answer.", "", 256, score_numbers)
+IN_STEPS = Answered("Solve the problem step by step. End with the answer.", MATH_TASK.prefill, 256,
+                    score_numbers)
 BY_EXPRESSION = Answered("Solve the problem step by step. Put the answer in \\boxed{}.", "", 512,
                          score_expressions)
 BY_PROGRAM = Answered("Write Python code.", "```python\n", 256, score_programs, "```", runs_programs=True)
