@@ -24,7 +24,7 @@ from tasks.numerals import numbers, text_of_number
 
 # -- a row -> a Problem --------------------------------------------------------------------------------------
 
-# Two solved problems as earlier turns of each of GSM8K's: small models told to be brief are not, but imitate.
+# Solved problems that stand before each of GSM8K's: small models told to be brief are not, but they imitate.
 WORKED = (("A baker sells 12 loaves in the morning and half as many in the afternoon, each for $3. How much "
            "does he earn?",
            "Calculation: In the afternoon he sells 12 / 2 = 6 loaves.\n"
@@ -41,9 +41,11 @@ def as_turns(solved):
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return tuple(turns)
 
+EARLIER_TURNS = as_turns(WORKED)
+
 def gsm8k_problem(row):
     gold = numbers(row["answer"].split("####")[1])[-1]
-    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold), history=as_turns(WORKED))
+    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold), history=EARLIER_TURNS)
 
 def mawps_problem(row):
     if not math.isfinite(float(row["answer"])):
