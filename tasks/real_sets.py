@@ -25,23 +25,20 @@ from tasks.numerals import numbers, text_of_number
 # -- a row -> a Problem --------------------------------------------------------------------------------------
 
 # Solved problems that stand before each of GSM8K's: small models told to be brief are not, but they imitate.
-WORKED = (("A baker sells 12 loaves in the morning and half as many in the afternoon, each for $3. How much "
-           "does he earn?",
-           "Calculation: In the afternoon he sells 12 / 2 = 6 loaves.\n"
-           "Together he sells 12 + 6 = 18 loaves.\nHe earns 18 * 3 = $54.\nThe answer is 54."),
-          ("Lena has 40 stickers. She gives 5 to each of her 3 friends and buys 8 more. How many stickers "
-           "does she have now?",
-           "Calculation: She gives away 5 * 3 = 15 stickers.\nShe keeps 40 - 15 = 25 stickers.\n"
-           "With the new ones she has 25 + 8 = 33 stickers.\nThe answer is 33."))
-
-def as_turns(solved):
-    """(question, answer) pairs as earlier turns of a chat."""
-    turns = []
-    for question, answer in solved:
-        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return tuple(turns)
-
-EARLIER_TURNS = as_turns(WORKED)
+EARLIER_TURNS = (
+    {"role": "user",
+     "content": "A baker sells 12 loaves in the morning and half as many in the afternoon, each for $3. How "
+                "much does he earn?"},
+    {"role": "assistant",
+     "content": f"{MATH_TASK.prefill} In the afternoon he sells 12 / 2 = 6 loaves.\n"
+                "Together he sells 12 + 6 = 18 loaves.\nHe earns 18 * 3 = $54.\nThe answer is 54."},
+    {"role": "user",
+     "content": "Lena has 40 stickers. She gives 5 to each of her 3 friends and buys 8 more. How many "
+                "stickers does she have now?"},
+    {"role": "assistant",
+     "content": f"{MATH_TASK.prefill} She gives away 5 * 3 = 15 stickers.\n"
+                "She keeps 40 - 15 = 25 stickers.\n"
+                "With the new ones she has 25 + 8 = 33 stickers.\nThe answer is 33."})
 
 def gsm8k_problem(row):
     gold = numbers(row["answer"].split("####")[1])[-1]
