@@ -202,8 +202,9 @@ class Table:
         if all(mixture == mixtures[0] for mixture in mixtures):
             more["mixture"] = mixtures[0]
         if self.base is not None:
-            more["gain"], more["gain_se"] = mean_and_error(gains(self.base, answers),
-                                                           templates_of(self.problems))
+            gained = gains(self.base, answers)
+            more["gain"], more["gain_se"] = mean_and_error(gained, templates_of(self.problems))
+            more["gains"] = gained
         report(self.config.out, self.task.name, self.config.split, row.label, asked, answers,
                kind=row.kind, seed=self.config.seed, first_pass_s=round(chosen - started, 1),
                second_pass_s=round(answered - chosen, 1), **more)

@@ -142,7 +142,8 @@ BY_EXPRESSION = Answered("Solve the problem step by step. Put the answer in \\bo
                          score_expressions)
 BY_PROGRAM = Answered("Write Python code.", "```python\n", 256, score_programs, "```", runs_programs=True)
 BY_JUDGED_PROGRAM = replace(BY_PROGRAM, score=score_judged_programs)
-BY_LETTER = Answered("Answer the question.", "Answer:", 24, score_letters)
+BY_LETTER = Answered("Answer the question.", "Answer:", 8, score_letters, ")",
+                     instruction="\nChoose the right answer and write its letter.")  # below the choices
 
 @dataclass(frozen=True)
 class RealSet:

@@ -9,6 +9,7 @@ from harness.scores import chance
 from tasks.catalog import family_tasks, get_task, variants_of
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
+from tasks.interface import chat_turns
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD
 from tasks.real_sets import REAL_SETS
@@ -106,8 +107,20 @@ def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
         pytest.importorskip("math_verify")
     task = get_task(name, data)
     for split in task.splits:
-        problems = task.problems(split, 60 if task.stop else 10**6, 0)
+        problems = task.problems(split, 60 if task.runs_programs else 10**6, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
+
+def test_an_answer_to_arc_is_a_letter_behind_the_bracket_that_the_prompt_opens(tmp_path):
+    row = {"question": "What do plants need?", "choices": {"label": ["1", "2"], "text": ["sand", "light"]},
+           "answerKey": "2"}
+    for name in ("arc_challenge_dev", "arc_challenge_test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    task = get_task("arc_challenge", str(tmp_path))
+    [problem] = task.problems("test", 1, 0)
+    lines = [line.strip() for line in chat_turns(task, problem)[-1]["content"].splitlines()]
+    assert lines[1:] == ["A. sand", "B. light", task.instruction.strip()]
+    assert problem.prefill + "B" + task.stop == "Answer: (B)"
+    assert task.score([problem] * 3, ["B)", "A)", ")"]) == [1, -1, -1]
 
 def test_real_sets_have_the_papers_splits(data):
     real = {name: get_task(name, data) for name in REAL_SETS if name != "math500"}
