@@ -394,6 +394,44 @@ def qwen_table():
         rows.append(row)
     return table(["set", "n", "base", "finished", "expert of mbpp", "gain"], rows)
 
+def mawps_table():
+    """What Qwen2.5-Coder-0.5B gained on mawps, and how many answers were finished within the cap."""
+    runs = runs_of_logs("qwen-mawps-?")
+    rows = []
+    for run in runs:
+        base, expert = run.row("test", "base"), run.row("test", "expert")
+        finished = f"{percent(base['finished'])} → {percent(expert['finished'])}"
+        rows.append([f"seed {run.records[0]['config']['seed']}", str(base["n"]), run.accuracy("test", "base"),
+                     run.accuracy("test", "expert"), run.gain("test"), finished, run.lenient("test"),
+                     run.minutes(), run.memory()])
+    of_runs = over_seeds(runs, "test")
+    rows.append(["mean", "", "", "", gained(of_runs.mean, of_runs.error), "", "", "", ""])
+    head = ["run", "n", "base", "expert", "gain", "finished", "lenient", "minutes", "GB"]
+    return table(head, rows)
+
+def first_and_last(steps, key):
+    """The mean over the first four steps of a run and over the last four, or over all of a shorter one."""
+    values = [step[key] for step in steps]
+    if len(values) < 8:
+        return percent(mean(values))
+    return f"{percent(mean(values[:4]))} → {percent(mean(values[-4:]))}"
+
+def larger_tried_table():
+    """Runs of Qwen2.5-Coder-0.5B that gained nothing on validation, or were stopped before they could."""
+    rows = []
+    for log in sorted(RESULTS.glob("qwen-tried-*.jsonl")):
+        config, *records = read(log.stem)
+        config = config["config"]
+        steps = [record for record in records if "telling" in record]
+        validations = [percent(record["val_accuracy"]) for record in records if "val_accuracy" in record]
+        rows.append([config["task"], f"{config['lr']:g}", str(config["seed"]),
+                     f"{len(steps)} of {config['steps']}", str(config["rollouts"]),
+                     first_and_last(steps, "right"), first_and_last(steps, "telling"),
+                     " → ".join(validations), f"{mean(record['seconds'] for record in steps):.0f}"])
+    head = ["set", "rate", "seed", "steps", "answers of one", "right, sampled, %", "answers that tell, %",
+            "validation, %", "seconds a step"]
+    return table(head, rows)
+
 def own_table():
     rows = []
     for log in sorted(RESULTS.glob("own-*.jsonl")):
@@ -405,7 +443,7 @@ def own_table():
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "tried": tried_table,
           "signal": signal_table, "dispatch": dispatch_table, "instructions": instruction_table,
           "settings": settings_table, "bench": bench_table, "own": own_table, "pictures": pictures_table,
-          "qwen": qwen_table}
+          "qwen": qwen_table, "mawps": mawps_table, "larger-tried": larger_tried_table}
 COMPARE_TABLES = {"gains": compare_gains_table, "pairs": compare_pairs_table,
                   "rates": compare_rates_table, "costs": compare_costs_table}
 
