@@ -33,6 +33,9 @@ def with_error(value, error):
 def gained(value, error):
     return f"{100 * value:+.1f} ± {100 * error:.1f}"
 
+def from_to(before, after):
+    return f"{percent(before)} → {percent(after)}"
+
 def table(head, rows):
     """Markdown of a table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -63,7 +66,7 @@ class TrainingRun:
         base, expert = self.row(split, "base"), self.row(split, "expert")
         if base["lenient"] is None:
             return "–"
-        return f"{percent(base['lenient'])} → {percent(expert['lenient'])}"
+        return from_to(base["lenient"], expert["lenient"])
 
     def minutes(self):
         return f"{self.end['seconds'] / 60:.0f}"
@@ -400,10 +403,10 @@ def mawps_table():
     rows = []
     for run in runs:
         base, expert = run.row("test", "base"), run.row("test", "expert")
-        finished = f"{percent(base['finished'])} → {percent(expert['finished'])}"
         rows.append([f"seed {run.records[0]['config']['seed']}", str(base["n"]), run.accuracy("test", "base"),
-                     run.accuracy("test", "expert"), run.gain("test"), finished, run.lenient("test"),
-                     run.minutes(), run.memory()])
+                     run.accuracy("test", "expert"), run.gain("test"),
+                     from_to(base["finished"], expert["finished"]), run.lenient("test"), run.minutes(),
+                     run.memory()])
     of_runs = over_seeds(runs, "test")
     rows.append(["mean", "", "", "", gained(of_runs.mean, of_runs.error), "", "", "", ""])
     head = ["run", "n", "base", "expert", "gain", "finished", "lenient", "minutes", "GB"]
@@ -414,14 +417,14 @@ def first_and_last(steps, key):
     values = [step[key] for step in steps]
     if len(values) < 8:
         return percent(mean(values))
-    return f"{percent(mean(values[:4]))} → {percent(mean(values[-4:]))}"
+    return from_to(mean(values[:4]), mean(values[-4:]))
 
 def larger_tried_table():
-    """Runs of Qwen2.5-Coder-0.5B that gained nothing on validation, or were stopped before they could."""
+    """Runs of Qwen2.5-Coder-0.5B whose gain on validation could not be told, or that were stopped."""
     rows = []
     for log in sorted(RESULTS.glob("qwen-tried-*.jsonl")):
-        config, *records = read(log.stem)
-        config = config["config"]
+        records = read(log.stem)
+        config = records[0]["config"]
         steps = [record for record in records if "telling" in record]
         validations = [percent(record["val_accuracy"]) for record in records if "val_accuracy" in record]
         rows.append([config["task"], f"{config['lr']:g}", str(config["seed"]),
