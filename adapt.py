@@ -255,10 +255,11 @@ ALWAYS = {"uniform": uniform}  # (adaptive) -> one mixture for all
 # -- the second pass -----------------------------------------------------------------------------------------
 
 def formatted(problem, mixture, experts):
-    """The problem under the system prompt, instruction and prefill of the one expert it goes to.
+    """The problem under the system prompt, instruction, solved problems and prefill of the one expert it goes
+    to.
 
     A mix or "other" changes nothing; a prefill that begins with the expert's (a signature behind "```python")
-    stays.
+    stays, and so do solved problems where the expert has none.
     """
     if len(mixture) > 1:
         return problem
@@ -267,7 +268,9 @@ def formatted(problem, mixture, experts):
         return problem
     form = experts[name].metadata
     prefill = problem.prefill if problem.prefill.startswith(form["prefill"]) else form["prefill"]
-    return replace(problem, system=form["system"], instruction=form["instruction"], prefill=prefill)
+    solved = tuple(form["solved"]) or problem.solved
+    return replace(problem, system=form["system"], instruction=form["instruction"], solved=solved,
+                   prefill=prefill)
 
 def all_formatted(problems, mixtures, experts):
     """Each problem as the expert of its mixture reads it."""

@@ -261,20 +261,20 @@ def draw(logits, sampling):
         ids = torch.searchsorted(cdf, u * total, right=True)
     return ids[:, 0], p.gather(1, ids)[:, 0].log()
 
-def read_prompts(model, prompts, new_tokens, alike=True):
+def read_prompts(model, prompts, new_tokens, one_z=True):
     """Read each different prompt once -> feature (B, dim) of each prompt's last token, a cache with a row for
     each of the B prompts and room for new_tokens behind the longest, lengths (B,).
 
-    Gradients flow through all of it. alike=False reads every row for itself, where each has its own z.
+    Gradients flow through all of it. Without one_z, where each row has its own, it reads each for itself.
     """
     device = model.tok_embeddings.weight.device
-    different = list(dict.fromkeys(map(tuple, prompts))) if alike else prompts
+    different = list(dict.fromkeys(map(tuple, prompts))) if one_z else prompts
     tokens, lengths = pad(list(map(list, different)), device)  # (P, longest)
     cache = kv_cache(model.args, len(different), tokens.shape[1] + new_tokens, model.tok_embeddings.weight)
-    prefix_length = common_prefix_length(different) if alike and len(different) > 1 else 0
+    prefix_length = common_prefix_length(different) if one_z and len(different) > 1 else 0
     h = model.hidden_sharing_prefix(tokens, prefix_length, cache)  # (P, longest − prefix_length, dim)
     h = h[torch.arange(len(different), device=device), lengths - prefix_length - 1]  # (P, dim)
-    if not alike:
+    if not one_z:
         return h, cache, lengths
     row_of = {prompt: row for row, prompt in enumerate(different)}
     rows = torch.tensor([row_of[tuple(prompt)] for prompt in prompts], device=device)  # (B,)
@@ -297,7 +297,7 @@ def generate(model, prompts, stopping, sampling, on_token=None, select_rows=None
     if longest + stopping.max_new_tokens > model.args.max_seq_len:
         raise ValueError(f"{longest} prompt tokens and {stopping.max_new_tokens} new ones do not fit "
                          f"the model's {model.args.max_seq_len}")
-    h, cache, lengths = read_prompts(model, prompts, stopping.max_new_tokens, alike=select_rows is None)
+    h, cache, lengths = read_prompts(model, prompts, stopping.max_new_tokens, one_z=select_rows is None)
     positions = lengths  # where each row's next token stands
 
     ids = [[] for _ in prompts]

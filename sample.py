@@ -16,7 +16,7 @@ from harness.experts import expert_named, load_experts
 from harness.flags import ModelChoice, argument, find_folder, flag, parse_flags, run_main
 from harness.logs import open_log
 from harness.models import bar, open_model
-from harness.report import report, say_found, show, show_mixture
+from harness.report import report, say_found, say_if_programs_run, show, show_mixture
 from tasks.catalog import get_task
 from tasks.interface import Problem
 
@@ -68,10 +68,12 @@ def task_of(config):
     return None
 
 def check_before_work(config, task):
-    """Raises ValueError or OSError where the task has no test problems, or scores cannot be written."""
+    """Raises ValueError or OSError where the task has no test problems, or not as many as are asked for, or
+    scores cannot be written."""
     if "test" not in task.splits:
         raise ValueError(f"{config.task} has too few rows for a test; they serve as examples: add a prompt "
                          "and --adapt cem")
+    task.problems("test", config.n, config.seed)  # which says so where there are fewer
     open_log(config.out)
 
 def open_adaptive(config, transfer=False):
@@ -124,7 +126,8 @@ def choose_first_pass(config, adaptive, task, search):
 def answer_prompt(config, adaptive, task, first_pass, problem):
     """Answer a prompt, in the form of the task if there is one."""
     if task is not None:
-        problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction)
+        problem = replace(problem, prefill=task.prefill, system=task.system, instruction=task.instruction,
+                          solved=task.solved)
     [mixture] = first_pass([problem.prompt])
     answer_as(config, adaptive, formatted(problem, mixture, adaptive.experts), mixture)
 
@@ -154,6 +157,7 @@ def main():
     adaptive = open_adaptive(config)
     if task is not None:
         check_rows(adaptive.model, adaptive.tokenizer, task)
+        say_if_programs_run(task)
     first_pass = choose_first_pass(config, adaptive, task, search_of(config))
     if config.prompt:
         answer_prompt(config, adaptive, task, first_pass, Problem(config.prompt))

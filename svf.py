@@ -228,13 +228,13 @@ def mix(experts, mixtures):
     unknown = set().union(*rows) - experts.keys() - {"other"}
     if unknown:
         raise ValueError(f"no expert is named {', '.join(sorted(unknown))}; there is {', '.join(experts)}")
-    like = {name: z for expert in experts.values() for name, z in expert.items()}
+    ones = {name: torch.ones_like(z) for expert in experts.values() for name, z in expert.items()}
     mixed = {}
-    for name, any_z in like.items():
+    for name, one in ones.items():
         alpha = torch.tensor([[alpha_at(row.get(k, 0), name) for k in experts] for row in rows])  # (B, K)
         if not alpha.isfinite().all():
             raise ValueError(f"mixture weights must be finite: {mixtures}")
-        changes = [expert.get(name, torch.ones_like(any_z)) - 1 for expert in experts.values()]
-        z = 1 + alpha.to(any_z.device) @ torch.stack(changes)  # (B, K) @ (K, r) -> (B, r)
+        changes = torch.stack([expert.get(name, one) - 1 for expert in experts.values()])  # (K, r)
+        z = 1 + alpha.to(one.device) @ changes  # (B, r)
         mixed[name] = z[:, None] if per_row else z[0]
     return mixed

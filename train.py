@@ -27,7 +27,7 @@ from harness.runs import open_run
 from harness.scores import TEST_SEED
 from model import Sampling
 from rl import Learner, Settings, accuracy, baseline_of, reinforce, train_expert
-from tasks.catalog import task_to_learn
+from tasks.catalog import DEFAULT_CAP, task_to_learn
 from tasks.dispatch import N_EXAMPLES, dispatch_task
 
 EVAL_EVERY = 16  # steps between validations
@@ -46,7 +46,7 @@ class Config(ModelChoice):
     lr: float = flag(1.5e-3, "learning rate; at 4e-3 answers to a problem are soon all alike", (1e-9, 1))
     temperature: float = flag(0.7, "of rollouts and loss alike; greedy answers are no REINFORCE", (0.01, 10))
     kl: float = flag(0.0, "λ; above 0 the gradient of a step costs a third more", (0, 10))
-    max_new_tokens: int = flag(40, "cap of an answer to a question of your own; other tasks have theirs")
+    max_new_tokens: int = flag(DEFAULT_CAP, "cap of an answer to a question of your own file")
     n_val: int = flag(256, "problems that choose the best z, the same each time")
     n_test: int = flag(256, "problems of each split in the final comparison; they choose nothing")
     seed: int = flag(0, "of everything random")
@@ -66,7 +66,7 @@ def read_config(kind=Config, doc=__doc__):
 # -- what learns, and what from ------------------------------------------------------------------------------
 
 def settings_of(config, usual_group):
-    """Raises ValueError for rollouts that cannot be compared in groups."""
+    """A run's steps, as the flags say. Raises ValueError for rollouts that cannot be compared in groups."""
     group = config.group or usual_group
     if config.rollouts == 1:
         raise ValueError("--rollouts 1 has no other answer to be compared with; choose more")
@@ -95,9 +95,19 @@ def make_learner(config, group=None, **how):
 
 # -- from nothing to an expert, and what it is worth ---------------------------------------------------------
 
-def train(run, learner, answer):
+def problems_to_judge_by(config, task):
+    """{split: its problems, the same each time} of every split but train. They are drawn before anything is
+    learned, since a task may have fewer than are asked for, and raise ValueError then."""
+    drawn = {}
+    for split in task.splits:
+        if split == "val":
+            drawn[split] = task.problems(split, config.n_val, TEST_SEED)
+        elif split != "train":
+            drawn[split] = task.problems(split, config.n_test, TEST_SEED)
+    return drawn
+
+def train(run, learner, val_problems, answer):
     """All steps, each logged, saved and shown in a line. The best z is run.state["best"]."""
-    val_problems = learner.task.problems("val", run.config.n_val, TEST_SEED)
 
     def validate(z):
         return accuracy(answer(learner, z, val_problems, "validation"))
@@ -115,16 +125,14 @@ def train(run, learner, answer):
     print(f"best in validation: step {run.state['best_step']}, "
           f"{100 * run.state['best_accuracy']:.1f} % of {len(val_problems)}\n")
 
-def compare_with_base(run, learner, answer):
-    """Base and expert on problems that neither training nor validation has seen."""
-    task = learner.task
-    for split in task.splits:
-        if split in ("train", "val"):
+def compare_with_base(run, learner, judged_by, answer):
+    """Base and expert on problems that neither training nor validation has seen; `judged_by` as above."""
+    for split, problems in judged_by.items():
+        if split == "val":
             continue
-        problems = task.problems(split, run.config.n_test, TEST_SEED)
         base = answer(learner, {}, problems, f"base, {split}")
         expert = answer(learner, run.state["best"], problems, f"expert, {split}")
-        report_gain(run.log, task.name, split, problems, base, expert)
+        report_gain(run.log, learner.task.name, split, problems, base, expert)
     show(problems, {"base": (problems, base), "expert": (problems, expert)})  # of the last split
 
 def make_expert(run, learner, answer=greedy_answers, **more):
@@ -133,12 +141,13 @@ def make_expert(run, learner, answer=greedy_answers, **more):
     answer(learner, z, problems, desc) -> [Answer], greedy. `more` metadata are for the expert's file.
     """
     check_rows(learner.model, learner.tokenizer, learner.task)
+    judged_by = problems_to_judge_by(run.config, learner.task)
     run.begin(learner)
     say_if_programs_run(learner.task)
-    train(run, learner, answer)
+    train(run, learner, judged_by["val"], answer)
     examples = learner.task.problems("train", N_EXAMPLES, run.config.seed)
     path = run.save_expert(learner, examples, **more)
-    compare_with_base(run, learner, answer)
+    compare_with_base(run, learner, judged_by, answer)
     run.finish(learner.model)
     return path, examples[0]
 

@@ -5,8 +5,8 @@
 
 A whole population is one batched `generate`, in which every row carries the z of its member. Members come in
 mirrored pairs, ε and −ε (Salimans et al. 2017), and all answer the same problems. The update is that of
-REINFORCE: AdamW, clipping and schedule stay. σ as large as a few updates of z: below, greedy answers rarely
-change.
+REINFORCE: AdamW, clipping and schedule stay. σ is as large as thirteen updates of z at the default rate:
+below, greedy answers rarely change.
 
     python -m scripts.train --task math --learner es
 """

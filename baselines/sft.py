@@ -9,17 +9,15 @@ from statistics import fmean
 
 from model import Sampling
 from rl import Answer, accumulate_gradient, chat_ids
+from tasks.interface import gold_answer
 
 def gold_answers(tokenizer, task, problems):
     """The gold answers of problems, as if the model had sampled them."""
-    end_of_turn = None if task.stop else tokenizer.end_of_turn()
     answers = []
     for problem in problems:
-        if task.stop:  # a program goes on where its prefill ends
-            ids = tokenizer.encode(f"{problem.gold.removesuffix(task.stop).rstrip()}\n{task.stop}")
-        else:
-            space = " " if problem.prefill[-1:].isalnum() or problem.prefill.endswith(":") else ""
-            ids = [*tokenizer.encode(space + problem.gold), end_of_turn]
+        ids = tokenizer.encode(gold_answer(task, problem))
+        if not task.stop:
+            ids.append(tokenizer.end_of_turn())
         prompt = chat_ids(tokenizer, task, problem)
         answers.append(Answer(prompt, ids, [], problem.gold, r=1, finished=True))
     return answers

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 if __name__ == "__main__":  # before the imports, which need the folder above
     print("a family of problems is not run by itself: copy this file to tasks/, add 'calendar_questions' to "
-          "FAMILIES in tasks/__init__.py, then run python train.py --task calendar", file=sys.stderr)
+          "FAMILIES in tasks/catalog.py, then run python train.py --task calendar", file=sys.stderr)
     sys.exit(2)
 
 from tasks.generated import NAMES, Generator, fill, templates

@@ -14,6 +14,7 @@ KINDS = ("task", "dispatch", "mixture")
 METADATA = {"fingerprint": str, "base": str, "adapter": str, "kind": str, "task": str, "tensors": int}
 # and what an expert of a task shows of itself: example requests, and the form of its prompts
 FORM_OF_TASK = {"examples": list, "system": str, "instruction": str, "prefill": str}
+# "solved", turns that stand before every question, is part of the form, too; older files do not have it
 FORM_OF_MIXTURE = {"description": str, "mixture": dict}
 LARGEST = 100  # no z or α that answers anything comes near
 
@@ -39,6 +40,12 @@ def are_requests(examples):
     """Whether these can stand for a category: one is shown in the question, the others calibrate it."""
     return len(examples) > 1 and all(isinstance(example, str) for example in examples)
 
+def are_turns(solved):
+    """Whether these can stand before a question, as earlier turns of a chat."""
+    return isinstance(solved, list) and all(
+        isinstance(turn, dict) and turn.keys() == {"role", "content"}
+        and turn["role"] in ("user", "assistant") and isinstance(turn["content"], str) for turn in solved)
+
 def metadata_of(path, file):
     """{key: value}, of the right types. Raises ValueError for metadata that are none of an expert."""
     try:
@@ -59,6 +66,8 @@ def metadata_of(path, file):
         raise ValueError(f"{path} is not an expert: its mixture is {metadata['mixture']!r}")
     if metadata["kind"] == "task" and not are_requests(metadata["examples"]):
         raise ValueError(f"{path} is not an expert: its example requests are {metadata['examples']!r}")
+    if not are_turns(metadata.setdefault("solved", [])):
+        raise ValueError(f"{path} is not an expert: its solved problems are {metadata['solved']!r}")
     return metadata
 
 def read_expert(path, device="cpu"):

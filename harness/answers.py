@@ -63,8 +63,8 @@ def answer_with_adapter(learner, z, problems, desc):
         return answer_all(answer, problems, desc)
 
 def greedy_answers(learner, z, problems, desc):
-    """The same, where {} is the base model, whose answers are kept between runs, unless there are the bias of
-    dispatch, which is no part of the model, or images."""
+    """Greedy answers under z, {} being the base model. Its answers are kept between runs, unless there are
+    the bias of dispatch, which is no part of the model, or images."""
     if z or learner.sampling.logit_bias is not None or learner.task.has_images:
         return answer_with_adapter(learner, z, problems, desc)
     try:

@@ -70,12 +70,15 @@ def expert_named(adaptive, wanted, folder):
     else:
         path = Path(wanted)
     name = path.stem
-    if name in experts and experts[name].file == path.resolve():
-        return name
-    z, metadata = load_expert(path, adaptive.model, adaptive.transfer)
-    if metadata["kind"] == "dispatch":
-        raise ValueError(f"{path} is a classifier and does not answer; use it by --adapt classifier")
-    if name in experts:
+    if name not in experts:
+        z, metadata = load_expert(path, adaptive.model, adaptive.transfer)
+        role = "dispatch" if metadata["kind"] == "dispatch" else "supplied"
+        named = Expert(z, metadata, role, file=path.resolve())
+    elif experts[name].file == path.resolve():
+        named = experts[name]
+    else:
         raise ValueError(f"there is an expert {name} already; give the file another name")
-    experts[name] = Expert(z, metadata, role="supplied", file=path.resolve())
+    if named.role == "dispatch":
+        raise ValueError(f"{path} is a classifier and does not answer; use it by --adapt classifier")
+    experts[name] = named
     return name

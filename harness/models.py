@@ -2,6 +2,7 @@
 
 The order matters. Bases are computed from the file's own numbers, so a model is wrapped before it is cast.
 """
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,9 @@ from formats.load import load
 from formats.tokenizer_files import read_template
 from harness.logs import dtype_name
 
-bar = partial(tqdm, leave=False, disable=None, dynamic_ncols=True)  # silent where stderr is no terminal
+# silent where stderr is no terminal, and in all but the first of several processes
+IS_ANOTHER = int(os.environ.get("RANK", 0)) > 0
+bar = partial(tqdm, leave=False, disable=IS_ANOTHER or None, dynamic_ncols=True)
 
 # -- device and dtype ----------------------------------------------------------------------------------------
 

@@ -47,8 +47,8 @@ def say_what_is_next(config, expert, log, example):
     flags = model_flags(config)
     print(f"\nwrote {expert} and {log}. Next:")
     if config.task == "dispatch":
-        # its problems are a long question about a request, which is its last line
-        request = example.prompt.splitlines()[-1].removeprefix("Request: ")
+        # its problems show a request of each category, and ask about the last
+        _, _, request = example.prompt.rpartition("Request: ")
         print(f"  cp {file} {experts}")
         print(f"  python sample.py --adapt classifier --experts {experts}{flags} {shlex.quote(request)}")
     else:

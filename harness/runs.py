@@ -25,6 +25,10 @@ from harness.scores import TEST_SEED
 
 # -- may this run begin, or go on? ---------------------------------------------------------------------------
 
+# where a run goes on (each of several processes has its own device), and folders, which can be named in more
+# than one way: the experts that dispatch chooses among are held against what they were, as files
+MAY_DIFFER = ("resume", "device", "out", "experts")
+
 def check_resume(folder, is_begun, resume):
     """Raises ValueError where a run would be begun over another, or there is nothing to go on from."""
     if is_begun and not resume:
@@ -44,12 +48,11 @@ def check_same_flags(folder, begun_with, config):
             raise ValueError(f"{folder} was begun by a script with {flag_name(key)}; go on with that one: "
                              "python -m scripts.train")
     for key, value in flags.items():
-        # the device is where a run goes on, and each of several processes has its own
-        if key not in ("resume", "device") and begun_with[key] != value:
+        if key not in MAY_DIFFER and begun_with[key] != value:
             raise ValueError(f"{folder} began with {key} = {begun_with[key]!r}; keep the flags")
 
-def locked(file):
-    """Whether no other process has a lock on the open file; from here on this one has."""
+def take_lock(file):
+    """Lock the open file -> whether we have it now, which we have not if another process had it."""
     if fcntl is None:
         return True  # Windows has none; two runs in one folder are the user's to avoid
     try:
@@ -65,11 +68,13 @@ def lock_log(folder, resume, logged):
     state. Raises ValueError where another run is at work in the folder, or has begun there since."""
     folder.mkdir(parents=True, exist_ok=True)
     log = open(folder / "log.jsonl", "a")
-    if not locked(log):
+    if not take_lock(log):
         raise ValueError(f"another run is at work in {folder}; choose another --out")
     check_resume(folder, (folder / "state.pt").exists(), resume)
     size = log.seek(0, os.SEEK_END)
-    if not resume and '{"step": 1,' in (folder / "log.jsonl").read_text(encoding="utf-8"):
+    written = (folder / "log.jsonl").read_text(encoding="utf-8")
+    has_steps = '{"step": 1,' in written or '{"lesson":' in written  # of an expert, or of eyes
+    if not resume and has_steps:
         raise ValueError(f"{folder} has the log of a run but not its state; choose another --out, or move "
                          "the log away")
     log.truncate(min(logged, size))  # logged but not saved is done again
@@ -205,8 +210,9 @@ class Run:
         metadata = {"fingerprint": model.fingerprint, "base": model.name, "adapter": "svf",
                     "kind": "dispatch" if config.task == "dispatch" else "task", "task": config.task,
                     "examples": [problem.prompt for problem in examples], "system": task.system,
-                    "instruction": task.instruction, "prefill": task.prefill, "step": self.state["best_step"],
-                    "val_accuracy": self.state["best_accuracy"], "val_n": n_val, "command": command_line()}
+                    "instruction": task.instruction, "solved": list(task.solved), "prefill": task.prefill,
+                    "step": self.state["best_step"], "val_accuracy": self.state["best_accuracy"],
+                    "val_n": n_val, "command": command_line()}
         save_expert(self.path_of_expert(task), self.state["best"], metadata | more)
         return self.path_of_expert(task)
 

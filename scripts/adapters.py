@@ -11,6 +11,8 @@ def load_adapter(name):
 
     Raises ValueError if there is none, or if it lacks one of the three functions of an adapter.
     """
+    if "/" in name or name.endswith(".py"):
+        raise ValueError(f"--adapter {name} is a path; write the module's name, as examples.channels")
     module = KNOWN.get(name, name)
     try:
         adapter = importlib.import_module(module)

@@ -26,7 +26,7 @@ from formats.load import load
 from formats.meta import meta_args
 from harness.flags import flag, parse_flags, run_main
 from harness.logs import append, dtype_name, open_log, peak_memory, proc_status
-from harness.models import check_dtype, pick_device
+from harness.models import check_dtype, pick_device, place_to_decompose
 from model import Sampling, Stopping, Transformer, generate
 from parallel.tensor import BY_OUTPUT
 from rl import Answer, Learner, Settings, accumulate_gradient, reinforce
@@ -233,8 +233,11 @@ class Bench:
         def load_model():
             self.model, _ = load(self.config.model, self.device)
 
-        def decompose():  # and not read a basis that was kept
-            svf.wrap(self.model, svf.MODULES["all"])
+        def basis_of(name, W):  # computed, where one that was kept could be read
+            return svf.decompose(W.to(place_to_decompose(self.device)))
+
+        def decompose():
+            svf.wrap(self.model, svf.MODULES["all"], basis_of)
 
         self.measure("load", load_model, repeats=1)
         self.weights = weights_of(self.model.args)

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 import svf
+import train
 from baselines import lora
 from baselines.bases import BASES
 from baselines.es import POPULATION, evolve
@@ -239,7 +240,8 @@ def compare(config, name):
     """All runs of a method that the log lacks."""
     method = METHODS[name]
     model, tokenizer = open_model(config, method.modules, method.wrap)
-    learner = Learner(model, tokenizer, method.adapter, get_task(config.task), Sampling(0.7),
+    sampling = Sampling(train.Config.temperature)
+    learner = Learner(model, tokenizer, method.adapter, get_task(config.task), sampling,
                       settings_of(config, method, method.rate, seed=0), method.improve)
     Comparison(config, name, learner).run_what_is_missing()
 

@@ -16,14 +16,14 @@ from adapt import ALWAYS, BASE, BY_EXAMPLES, BY_REQUEST, AdaptiveModel, Expert, 
 from formats.eyes import DEFAULT_EYES, open_eyes
 from harness.answers import answer_with_mixtures, check_rows
 from harness.experts import load_experts
-from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
+from harness.flags import ModelChoice, changed, find_folder, flag, flag_name, parse_flags, run_main
 from harness.logs import append, command_line, machine, open_log
 from harness.models import bar, open_model
-from harness.report import report, say_found
+from harness.report import report, say_found, say_if_programs_run
 from harness.scores import TEST_SEED, gains, mean_and_error, templates_of
-from tasks.catalog import get_task, variants_of
+from tasks.catalog import DEFAULT_CAP, get_task, variants_of
 from tasks.dispatch import requests
-from tasks.interface import Task
+from tasks.interface import Task, gold_answer
 
 ROWS = ["base", "uninstructed", "random", "expert", "shuffled", *ALWAYS, "examples", *BY_REQUEST,
         *BY_EXAMPLES]
@@ -41,11 +41,12 @@ class Config(ModelChoice):
     instructions: bool = flag(False, "the base model on validation, with each instruction of the tasks")
     n: int = flag(256, "problems of each task")
     shots: int = flag(10, "examples for cem")
-    generations: int = flag(4, "of cem")
+    generations: int = flag(Search.generations, "of cem")
     per_block: bool = flag(False, "cem searches one weight per expert and block, not one per expert")
     searches: int = flag(3, "of cem, each with other examples and another seed")
     experts: str = flag("experts", "folder of the experts at hand")
     data: str = flag("", "folder of the real data sets' files")
+    max_new_tokens: int = flag(DEFAULT_CAP, "cap of an answer to a question of your own file")
     out: str = flag("out/eval.jsonl", "every line of the tables as a JSON object, added to what is there")
     transfer: bool = flag(False, "take experts that were made for another model of the same shape")
     eyes: str = flag(DEFAULT_EYES, "eyes of a language model that has none of its own (scripts.make_eyes)")
@@ -63,13 +64,17 @@ def read_config():
     if config.instructions and (config.rows or config.dispatch or config.split != Config.split):
         raise ValueError("--instructions asks the base model validation problems; leave out --rows, --split "
                          "and --dispatch")
-    if config.dispatch and (config.tasks or config.rows):
-        raise ValueError("--dispatch asks about all experts; leave out --tasks and --rows")
+    if config.dispatch:
+        without = ["tasks", "rows", "split", "shots", "generations", "per_block", "searches"]
+        wrong = changed(config, without)
+        if wrong:
+            raise ValueError(f"--dispatch asks about all experts, by requests of every split; leave out "
+                             f"{flag_name(wrong[0])}")
     return replace(config, experts=str(find_folder(config.experts)))
 
 def named_tasks(config):
     """The tasks of --tasks. Raises ValueError early for one that is unknown or lacks the split."""
-    tasks = [get_task(name, config.data) for name in config.tasks.split(",") if name]
+    tasks = [get_task(name, config.data, config.max_new_tokens) for name in config.tasks.split(",") if name]
     for task in tasks:
         if config.split not in task.splits:
             known = ", ".join(task.splits)
@@ -185,8 +190,7 @@ class Table:
         """The problems behind a few solved ones."""
         shown = []
         for shot in self.task.problems("val", N_SHOWN, 0):
-            space = "" if shot.check else " "  # a program goes on where its prefill ends
-            shown.append(f"{shot.prompt}\n{shot.prefill}{space}{shot.gold}\n\n")
+            shown.append(f"{shot.prompt}\n{shot.prefill}{gold_answer(self.task, shot)}\n\n")
         return [replace(problem, prompt="".join(shown) + problem.prompt) for problem in self.problems]
 
     def report_row(self, row):
@@ -284,6 +288,8 @@ def main():
         open_eyes(find_folder(config.eyes), model, tokenizer)
     for task in tasks:
         check_rows(model, tokenizer, task)
+    for task in tasks:
+        say_if_programs_run(task)
     if config.instructions:  # of the base model, which may be one that there are no experts of
         experts = {}
     else:

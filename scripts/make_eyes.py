@@ -287,7 +287,7 @@ def lessons_of(config, eyes, teller):
     return {lesson.name: lesson for lesson in lessons}
 
 def main():
-    started = time.time()
+    began = time.time()
     config = read_config()
     out = Path(config.out)
     problems = read_part(config.data, "train")
@@ -311,7 +311,7 @@ def main():
         eyes.tower.requires_grad_(False)
         learn(lessons["projection"], train, val, config, model.fingerprint, state)
         save_eyes(path, eyes, model.fingerprint, command=command_line())
-        append(out / "log.jsonl", {"command": command_line(), "seconds": round(time.time() - started),
+        append(out / "log.jsonl", {"command": command_line(), "seconds": round(time.time() - began),
                                    "machine": machine(model)})
     say_what_is_next(config, path)
 

@@ -5,18 +5,17 @@ every image is grey. A blind model may still answer "gray", and is then right on
 
     python -m scripts.pictures --data easy_vqa/data --expert out/easy_vqa-0/easy_vqa.safetensors
 """
-import argparse
 import tempfile
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import svf
 from baselines.bases import BASES
-from formats.default_model import DEFAULT_MODEL
 from formats.experts import read_expert
 from formats.eyes import DEFAULT_EYES, open_eyes
 from harness.answers import answer_with_adapter
-from harness.flags import ModelChoice, find_folder, run_main
+from harness.flags import ModelChoice, find_folder, flag, parse_flags, run_main
 from harness.logs import append, command_line, machine, open_log
 from harness.models import open_model, wrap_in_svf
 from harness.scores import TEST_SEED, hits, mean_and_error
@@ -24,6 +23,14 @@ from model import Sampling
 from rl import Learner, reinforce
 from scripts.adapters import load_adapter
 from tasks.easy_vqa import EASY_VQA, YES_OR_NO, easy_vqa_task
+
+@dataclass
+class Config(ModelChoice):
+    data: str = flag("easy_vqa/data", "folder of easy-VQA")
+    expert: str = flag("", "an expert of easy_vqa, of any adapter")
+    eyes: str = flag(DEFAULT_EYES, "eyes of a language model that has none of its own (scripts.make_eyes)")
+    n: int = flag(1024, "test questions about each property", (64, 10 ** 6))
+    out: str = flag("out/pictures.jsonl", "a line for each row and kind, added to what is there")
 
 def kind_of(problem):
     return "yes or no" if problem.options == YES_OR_NO else "what"
@@ -42,7 +49,7 @@ def about_grey(problems, folder):
     Image.new("RGB", (64, 64), (128, 128, 128)).save(path)
     return [replace(problem, image=str(path)) for problem in problems]
 
-def rows_of(learner, z, problems):
+def verdicts_by_row(learner, z, problems):
     """{row: 1 for each right answer, 0 for each wrong one}."""
     commonest = commonest_answers(learner.task.problems("val", 10 ** 6, TEST_SEED))
     rows = {"majority": [int(problem.gold == commonest[kind_of(problem)]) for problem in problems]}
@@ -65,44 +72,45 @@ def report_kinds(out, task, problems, row, right, base):
         append(out, {"task": task, "split": "test", "row": row, "kind": kind, "accuracy": mean, "se": error,
                      "gain": gain, "gain_se": gain_error, "n": len(chosen)})
 
-def open_learner(flags):
+def open_learner(config):
     """(the model with eyes under the adapter of the expert, the expert's parameters)."""
-    z, metadata = read_expert(flags.expert)
+    z, metadata = read_expert(config.expert)
     adapter = load_adapter(metadata["adapter"])
 
     def wrap(model, names, device):
         if metadata["adapter"] == "lora":
             adapter.wrap(model, names, rank=metadata["rank"], alpha=metadata["alpha"])
+        elif adapter is not svf:
+            adapter.wrap(model, names)
         elif metadata.get("basis", "svd") != "svd":
-            adapter.wrap(model, names, BASES[metadata["basis"]])
+            svf.wrap(model, names, BASES[metadata["basis"]])
         else:
             wrap_in_svf(model, names, device)
 
-    model, tokenizer = open_model(ModelChoice(model=flags.model), wrap=wrap)
+    model, tokenizer = open_model(config, wrap=wrap)
     if metadata["fingerprint"] != model.fingerprint:
-        raise ValueError(f"{flags.expert} was made for {metadata['base']}, not for {model.name}")
-    open_eyes(find_folder(flags.eyes), model, tokenizer)
+        raise ValueError(f"{config.expert} was made for {metadata['base']}, not for {model.name}")
+    open_eyes(find_folder(config.eyes), model, tokenizer)
     return Learner(model, tokenizer, adapter, None, Sampling(), None, reinforce), z
 
+def read_config():
+    config = parse_flags(Config, __doc__)
+    if not config.expert:
+        raise ValueError("name an expert of easy_vqa: --expert FILE")
+    return config
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="easy_vqa/data", help="folder of easy-VQA")
-    parser.add_argument("--expert", type=Path, required=True, help="an expert of easy_vqa, of any adapter")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="as for train.py")
-    parser.add_argument("--eyes", default=DEFAULT_EYES)
-    parser.add_argument("--n", type=int, default=1024, help="test questions about each property")
-    parser.add_argument("--out", default="out/pictures.jsonl")
-    flags = parser.parse_args()
-    tasks = [easy_vqa_task(name, flags.data) for name in EASY_VQA]
-    open_log(flags.out)
-    learner, z = open_learner(flags)
+    config = read_config()
+    tasks = [easy_vqa_task(name, config.data) for name in EASY_VQA]
+    open_log(config.out)
+    learner, z = open_learner(config)
     for task in tasks:
-        problems = task.problems("test", flags.n, TEST_SEED)
-        rows = rows_of(replace(learner, task=task), z, problems)
+        problems = task.problems("test", config.n, TEST_SEED)
+        rows = verdicts_by_row(replace(learner, task=task), z, problems)
         for row, right in rows.items():
-            report_kinds(flags.out, task.name, problems, row, right, rows["base"])
-    append(flags.out, {"command": command_line(), "machine": machine(learner.model)})
-    print(f"wrote {flags.out}")
+            report_kinds(config.out, task.name, problems, row, right, rows["base"])
+    append(config.out, {"command": command_line(), "machine": machine(learner.model)})
+    print(f"wrote {config.out}")
 
 if __name__ == "__main__":
     run_main(main)

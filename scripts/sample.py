@@ -12,15 +12,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import sample
-from adapt import BY_EXAMPLES, BY_REQUEST
+from adapt import BY_EXAMPLES, BY_REQUEST, Search
 from formats.experts import read_metadata, save_expert
 from formats.eyes import DEFAULT_EYES, open_eyes
 from formats.huggingface import check_new_folder, write_hf
 from formats.tokenizer_files import read_template
 from harness.answers import check_rows
 from harness.chat import Chat
-from harness.flags import find_folder, flag, run_main
-from harness.report import show_mixture
+from harness.flags import changed, find_folder, flag, run_main
+from harness.report import say_if_programs_run, show_mixture
 from svf import mix, using
 from tasks.interface import Problem
 
@@ -28,7 +28,7 @@ from tasks.interface import Problem
 class Config(sample.Config):
     image: str = flag("", "an image file that the prompt, or the first message of a chat, is about")
     eyes: str = flag(DEFAULT_EYES, "eyes of a language model that has none of its own (scripts.make_eyes)")
-    generations: int = flag(4, "of cem")
+    generations: int = flag(Search.generations, "of cem")
     per_block: bool = flag(False, "cem searches one weight per expert and block, not one per expert")
     save: str = flag("", "keep the mixture that cem finds as an expert of this name in --experts")
     show: str = flag("", "only show the weights of this saved mixture")
@@ -38,8 +38,8 @@ class Config(sample.Config):
 def check_flags(config):
     """Raises ValueError for flags that do not go together."""
     searches = config.adapt in BY_EXAMPLES
-    if (config.save or config.per_block) and not searches:
-        raise ValueError("--save and --per-block belong to a search; add --adapt cem")
+    if changed(config, ["save", "per_block", "generations"]) and not searches:
+        raise ValueError("--save, --per-block and --generations belong to a search; add --adapt cem")
     if config.image and not config.prompt and (config.task or searches or config.show):
         raise ValueError("--image belongs to a prompt or a chat; the problems of a task have their own")
     if config.image and not Path(config.image).is_file():
@@ -165,6 +165,7 @@ def main():
     adaptive = open_adaptive(config, task)
     if task is not None:
         check_rows(adaptive.model, adaptive.tokenizer, task)
+        say_if_programs_run(task)
     search = replace(sample.search_of(config), generations=config.generations, per_block=config.per_block)
     first_pass = sample.choose_first_pass(config, adaptive, task, search)
     if config.save:

@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 import torch
 
@@ -33,7 +32,7 @@ from harness.models import open_model
 from harness.report import say_if_programs_run
 from model import Sampling
 from rl import Learner, Settings, answer_logprobs, baseline_of, reinforce, rollout, seed_of_step
-from tasks.catalog import task_to_learn
+from tasks.catalog import DEFAULT_CAP, task_to_learn
 
 N_FRESH = 32  # answers by which the size of a step is measured
 
@@ -46,6 +45,7 @@ class Config(ModelChoice):
     expert: str = flag("", "the z at which gradients are taken: an expert's file; empty: z = 1")
     seed: int = flag(0, "of problems and answers")
     data: str = flag("", "folder of the real data sets' files")
+    max_new_tokens: int = flag(DEFAULT_CAP, "cap of an answer to a question of your own file")
     out: str = flag("out/signal.jsonl", "a line for each setting, added to what is there")
 
 def setting_of(text, seed):
@@ -81,7 +81,8 @@ def share_of_signal(gradients):
         squares = products.diagonal()
         return ((products.sum() - squares.sum()) / (k - 1) / squares.sum()).item()
 
-    products = gradients.double() @ gradients.double().T  # (K, K)
+    gradients = gradients.cpu().double()  # Apple's GPUs have no float64
+    products = gradients @ gradients.T  # (K, K)
     k = len(products)
     without_one = []
     for i in range(k):
@@ -137,15 +138,15 @@ def measure(config, learner, z, text):
     answers = fresh_answers(learner, z)
     nats = fmean(nats_between(learner, answers, after_first_step(z, gradient, config.lr))
                  for gradient in gradients)
-    mean = SimpleNamespace(**{key: fmean(said[key] for said in metrics)
-                              for key in ("right", "finished", "tokens", "telling", "grad_norm")})
+    mean = {key: fmean(said[key] for said in metrics)
+            for key in ("right", "finished", "tokens", "telling", "grad_norm")}
     n = settings.n_problems * settings.group
     print(f"{text:<10} {n:4d} answers a step   share of signal {share:6.3f} ± {error:.3f}   right "
-          f"{mean.right:6.1%}   telling {mean.telling:6.1%}   {mean.tokens:5.1f} tokens   {seconds:5.1f} s   "
-          f"a step of {config.lr:g} is {nats:.2f} nats", flush=True)
+          f"{mean['right']:6.1%}   telling {mean['telling']:6.1%}   {mean['tokens']:5.1f} tokens   "
+          f"{seconds:5.1f} s   a step of {config.lr:g} is {nats:.2f} nats", flush=True)
     append(config.out, {"model": config.model, "task": config.task, "seed": config.seed, "setting": text,
                         "expert": config.expert, "answers": n, "steps": config.steps, "share": share,
-                        "share_se": error, "seconds": seconds, "lr": config.lr, "nats": nats, **vars(mean)})
+                        "share_se": error, "seconds": seconds, "lr": config.lr, "nats": nats} | mean)
 
 def main():
     config = parse_flags(Config, __doc__)
@@ -153,7 +154,7 @@ def main():
     for text in texts:
         setting_of(text, config.seed)  # refused now, and not after minutes
     open_log(config.out)
-    task = task_to_learn(config.task, config.data)
+    task = task_to_learn(config.task, config.data, config.max_new_tokens)
     say_if_programs_run(task)
     model, tokenizer = open_model(config)
     z = svf.start(model)
@@ -161,7 +162,7 @@ def main():
         learned, _ = load_expert(Path(config.expert), model)
         z = z | learned
     z = {name: v.clone().requires_grad_() for name, v in z.items()}
-    learner = Learner(model, tokenizer, svf, task, Sampling(0.7), None, reinforce)
+    learner = Learner(model, tokenizer, svf, task, Sampling(train.Config.temperature), None, reinforce)
     for text in texts:
         measure(config, learner, z, text)
     append(config.out, {"command": command_line(), "machine": machine(model)})

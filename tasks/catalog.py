@@ -9,13 +9,14 @@ from tasks.easy_vqa import EASY_VQA, easy_vqa_task
 from tasks.jsonl import FEWEST, own_task
 from tasks.real_sets import REAL_SETS, real_task
 
+DEFAULT_CAP = 40  # tokens of an answer to a question of one's own file
 FAMILIES = ["math_problems", "code_problems", "reasoning_problems"]
 
 def family_tasks():
     """{name: Task} of all generated families and their harder variants."""
     return {task.name: task for family in FAMILIES for task in import_module(f"tasks.{family}").TASKS}
 
-def get_task(name, data="", max_new_tokens=40):
+def get_task(name, data="", max_new_tokens=DEFAULT_CAP):
     """The task of that name, or of that .jsonl file; then max_new_tokens is its cap.
 
     `data` is the folder of the real sets' files. Raises ValueError for an unknown name or a bad row,
@@ -39,7 +40,7 @@ def get_task(name, data="", max_new_tokens=40):
         sandbox.fence()  # raises ValueError where programs cannot be held, or not be run
     return task
 
-def task_to_learn(name, data="", max_new_tokens=40):
+def task_to_learn(name, data="", max_new_tokens=DEFAULT_CAP):
     """The task. Raises ValueError for one that nothing can be learned from."""
     task = get_task(name, data, max_new_tokens)
     if "train" not in task.splits and name.endswith(".jsonl"):

@@ -124,5 +124,7 @@ def announced(text, mentions, announces):
     """The first mention behind each announcement, the last announcement first."""
     first_behind = []
     for found in reversed(list(announces.finditer(text))):
-        first_behind += [mention for mention in mentions if mention.start >= found.end()][:1]
+        behind = [mention for mention in mentions if mention.start >= found.end()]
+        if behind:
+            first_behind.append(behind[0])
     return first_behind

@@ -21,18 +21,22 @@ class Category:
     examples: list[str]  # requests, at least two
     task: str  # where its requests come from: the name of a task, or a jsonl file
 
-def requests(task_name, split, n, seed, data=""):
-    """n prompts of a task, or everyday requests for "other"; none of a task that lacks the split. Raises
+def source_of(task_name, data=""):
+    """What the requests of a category are drawn from: its task, or everyday requests for "other". Raises
     FileNotFoundError where the questions of an expert are no longer where they were."""
     if task_name == "other":
-        problems = EVERYDAY.problems(split, n, seed)
-    elif task_name.endswith(".jsonl") and not Path(task_name).exists():
+        return EVERYDAY
+    if task_name.endswith(".jsonl") and not Path(task_name).exists():
         raise FileNotFoundError(f"an expert was trained on {task_name}, which is not here; start where that "
                                 "file is, or take the expert out of --experts")
-    else:
-        task = get_task(task_name, data)
-        problems = task.problems(split, n, seed) if split in task.splits else []
-    return [problem.prompt for problem in problems]
+    return get_task(task_name, data)
+
+def requests(task_name, split, n, seed, data=""):
+    """n prompts of a task, or everyday requests for "other"; none of a task that lacks the split."""
+    source = source_of(task_name, data)
+    if split not in source.splits:
+        return []
+    return [problem.prompt for problem in source.problems(split, n, seed)]
 
 def other():
     """The category of the base model: everyday requests."""
@@ -73,6 +77,10 @@ def dispatch_task(categories, data=""):
     """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
     problems = DispatchProblems(categories, data)
     own = tuple(category.task for category in categories if category.task.endswith(".jsonl"))
+    splits = EVERYDAY.splits
+    for category in categories:  # real sets and files of one's own have no split heldout
+        offered = source_of(category.task, data).splits
+        splits = tuple(split for split in splits if split in offered)
     return Task(name="dispatch", system="", prefill="Answer:",
-                max_new_tokens=1, group=1, score=score_options,
+                max_new_tokens=1, group=1, score=score_options, splits=splits,
                 problems=problems.problems, rows=problems.all, files=own)

@@ -140,8 +140,8 @@ def is_hedged(text):
     """Whether the number that a text concludes with stands beside another."""
     text = settled(plain_notation(text), A_NUMBER)
     everything = read_numbers(text)
-    last = (announced(text, everything, OUTRIGHT) or everything[-1:])[:1]
-    return any(stated(text, everything, number) is None for number in last)
+    candidates = announced(text, everything, OUTRIGHT) or everything[-1:]
+    return bool(candidates) and stated(text, everything, candidates[0]) is None
 
 # -- options -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ class Problem:
     instruction: str | None = None  # instead of the task's own
     check: object = None  # how a program is judged: ProgramCheck, or JudgedCheck of judged_programs.py
     image: str = ""  # the path of a file: what the question is about
+    solved: tuple[dict, ...] | None = None  # instead of the task's own
     history: tuple[dict, ...] = ()  # earlier turns of a chat, {"role": user or assistant, "content": text}
     template: int = -1  # which template of its part made it, for honest errors; -1: none
     source: str = ""  # "FILE line N", of a problem that stands in one
@@ -46,6 +47,7 @@ class Task:
     files: tuple[str, ...] = ()  # that its problems are read from
     group: int = 4  # answers to each problem in a step of training, which are compared with each other
     instruction: str = ""  # a line behind every question that says what form the answer should have
+    solved: tuple[dict, ...] = ()  # problems with answers in that form, as turns before every question
     variant_of: str = ""  # the task whose harder variant this is; no expert is trained on it
     # Form by the prompt, skill by z: `instruction` is the one of these with which the base model is right
     # most often on validation (scripts/eval.py --instructions).
@@ -53,14 +55,24 @@ class Task:
 
 def chat_turns(task, problem):
     """The problem as messages of a chat, {"role", "content"} and, of the question, "image": the system
-    prompt, earlier turns, the question with its instruction."""
+    prompt, solved problems, earlier turns, the question with its instruction."""
     system = task.system if problem.system is None else problem.system
     instruction = task.instruction if problem.instruction is None else problem.instruction
+    solved = task.solved if problem.solved is None else problem.solved
     question = f"{problem.prompt} {instruction}" if instruction else problem.prompt
-    turns = [*problem.history, {"role": "user", "content": question, "image": problem.image}]
+    turns = [*solved, *problem.history, {"role": "user", "content": question, "image": problem.image}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
     return turns
+
+def gold_answer(task, problem):
+    """The text behind the problem's prefill that is right, with the text at which an answer ends."""
+    if task.runs_programs:
+        # a program goes on where its prefill ends, and the fence is a line of its own
+        return f"{problem.gold.removesuffix(task.stop).rstrip()}\n{task.stop}"
+    begins_a_word = problem.prefill[-1:].isalnum() or problem.prefill.endswith(":")
+    space = " " if begins_a_word else ""
+    return f"{space}{problem.gold}{task.stop}"
 
 def random_for(task_name, splits, split, seed):
     """The random numbers of a split. Raises ValueError for a split that the task does not have."""

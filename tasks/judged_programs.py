@@ -47,12 +47,13 @@ def verdict():
 """
 
 def results_of(programs, entry):
-    """{key: program text} -> {key: what its function `entry` returned}, without those that failed."""
+    """{key: program text} -> {key: what its function `entry` returned}, without those that failed, or forged
+    another number of results than the one that was asked for."""
     jobs = [sandbox.Program(source, entry, [[]]) for source in programs.values()]
     results = {}
     for key, result in zip(programs, sandbox.run_programs(jobs, SECONDS)):
-        if result is not None:
-            [results[key]] = result
+        if result is not None and len(result) == 1:
+            results[key] = result[0]
     return results
 
 def judge_of(check):

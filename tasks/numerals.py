@@ -85,7 +85,8 @@ def values_of(found):
         return [sign * exactly(found["digits"]) * Fraction(f"1{found['exponent']}")]
     mixed, over, under = exactly(found["mixed"] or "0"), exactly(found["over"]), exactly(found["under"])
     if under == 0 or over % under == 0:
-        return [sign * mixed] * bool(found["mixed"]) + [over, under]
+        division = [over, under]
+        return [sign * mixed, *division] if found["mixed"] else division
     return [sign * (mixed + over / under)]
 
 def numbers(text):

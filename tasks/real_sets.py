@@ -25,7 +25,7 @@ from tasks.numerals import numbers, text_of_number
 # -- a row -> a Problem --------------------------------------------------------------------------------------
 
 # Solved problems that stand before each of GSM8K's: small models told to be brief are not, but they imitate.
-EARLIER_TURNS = (
+SOLVED = (
     {"role": "user",
      "content": "A baker sells 12 loaves in the morning and half as many in the afternoon, each for $3. How "
                 "much does he earn?"},
@@ -42,7 +42,7 @@ EARLIER_TURNS = (
 
 def gsm8k_problem(row):
     gold = numbers(row["answer"].split("####")[1])[-1]
-    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold), history=EARLIER_TURNS)
+    return Problem(row["question"], MATH_TASK.prefill, text_of_number(gold))
 
 def mawps_problem(row):
     if not math.isfinite(float(row["answer"])):
@@ -133,11 +133,12 @@ class Answered:
     stop: str = ""
     runs_programs: bool = False
     instruction: str = ""
+    solved: tuple[dict, ...] = ()
 
 AS_MATH = Answered(MATH_TASK.system, MATH_TASK.prefill, MATH_TASK.max_new_tokens, score_numbers,
                    instruction=MATH_TASK.instruction)
 IN_STEPS = Answered("Solve the problem step by step. End with the answer.", MATH_TASK.prefill, 256,
-                    score_numbers)
+                    score_numbers, solved=SOLVED)
 BY_EXPRESSION = Answered("Solve the problem step by step. Put the answer in \\boxed{}.", "", 512,
                          score_expressions)
 BY_PROGRAM = Answered("Write Python code.", "```python\n", 256, score_programs, "```", runs_programs=True)

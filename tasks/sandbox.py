@@ -209,11 +209,11 @@ def fence():
 
     Raises ValueError where a good program cannot run (every answer would be graded wrong), or a bad one can.
     """
-    written = b""
     for _ in range(TRIES):
-        if read_results(written) != [2.0]:
-            written = written_by(GOOD, seconds=20)
-    if read_results(written) != [2.0]:
+        written = written_by(GOOD, seconds=20)
+        if read_results(written) == [2.0]:
+            break
+    else:
         raise ValueError("the sandbox cannot run a harmless program here; tasks that run programs need "
                          "another machine, or fewer restrictions on this one")
     if run_one(BAD, seconds=20) is not None:

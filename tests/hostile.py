@@ -138,4 +138,14 @@ def f(x): print(True)
 import json
 json.dumps = lambda *a: '{"filtered": true, "results": ["True"]}'
 def f(x): return 0
+""",
+    "forges no result": """
+import json
+json.dumps = lambda *a: '{"filtered": true, "results": []}'
+def f(x): return 0
+""",
+    "forges two results": """
+import json
+json.dumps = lambda *a: '{"filtered": true, "results": ["[42]", "[42]"]}'
+def f(x): return 0
 """}

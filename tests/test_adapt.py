@@ -25,8 +25,9 @@ from harness.experts import expert_named, load_experts
 from harness.report import say_found
 from rl import rollout
 from svf import using, wrapped
+from tasks.catalog import get_task
 from tasks.dispatch import Category, requests
-from tasks.interface import Problem, Task
+from tasks.interface import Problem, Task, chat_turns
 
 def quadratic(optimum):
     return lambda alpha: [(-((row - optimum) ** 2).sum().item(),) for row in alpha]
@@ -202,6 +203,11 @@ def test_a_problem_has_its_experts_system_and_prefill_but_keeps_a_signature(expe
     asked = formatted(Problem("p"), {"math": 1.0}, experts)
     assert asked.system == "You do math." and asked.prefill == "math:"
     assert formatted(Problem("p", "math: 1 +"), {"math": 1.0}, experts).prefill == "math: 1 +"
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "math: 2"}]
+    experts["math"].metadata["solved"] = turns
+    asked = formatted(Problem("p"), {"math": 1.0}, experts)
+    contents = [turn["content"] for turn in chat_turns(get_task("reasoning"), asked)]
+    assert contents == ["You do math.", "1 + 1?", "math: 2", "p"]
     for mixture in ({"other": 1.0}, {"math": 0.5, "code": 0.5}):
         assert formatted(PROBLEMS[0], mixture, experts) is PROBLEMS[0]
     for weight in (0.0, [0.5, 0.2]):  # one expert, and a search that left some of the base model
@@ -228,6 +234,9 @@ def test_a_supplied_expert_answers_and_changes_neither_dispatch_nor_search(adapt
     same_name = shutil.copy(file, tmp_path / "elsewhere" / "math.safetensors")
     with pytest.raises(ValueError, match="there is an expert math already"):
         expert_named(adaptive, same_name, tmp_path / "nowhere")
+    adaptive.experts["judge"] = Expert({}, {}, role="dispatch", file=tmp_path / "judge.safetensors")
+    with pytest.raises(ValueError, match="is a classifier and does not answer"):
+        expert_named(adaptive, "judge", tmp_path)
     save_expert(file, {}, expert_metadata(adaptive.model, kind="dispatch"))
     with pytest.raises(ValueError, match="is a classifier and does not answer"):
         expert_named(AdaptiveModel(adaptive.model, adaptive.tokenizer, {}), str(file), tmp_path)

@@ -38,6 +38,15 @@ def test_a_row_that_cannot_be_read_is_named_before_the_first_step(tiny_folder, t
     assert done.returncode == 2 and f"{rows} line 121" in done.stderr and said in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
 
+def test_more_problems_than_a_task_has_are_refused_before_the_first_step(tiny_folder, tmp_path):
+    flags = ["--model", tiny_folder, "--dtype", "float32", "--out", tmp_path / "run"]
+    for asked in (["--n-test", 6000], ["--n-val", 6000]):
+        done = run("train.py", *flags, *asked)
+        assert done.returncode == 2 and "6000 problems of math are too many" in done.stderr, done.stderr
+        assert not (tmp_path / "run").exists()
+    done = run("sample.py", "--adapt", "cem", "--n", 6000)
+    assert done.returncode == 2 and "6000 problems of reasoning_hard are too many" in done.stderr
+
 def test_rows_of_every_split_and_of_real_sets_are_read(tiny, tmp_path):
     model, tokenizer = tiny
     rows = [{"question": f"{i}?", "answer": f"#### {i}"} for i in range(50)]
@@ -84,11 +93,14 @@ def test_a_log_whose_state_is_gone_is_not_cut_away(tiny_folder, silence, tmp_pat
     assert done.returncode == 2 and "the log of a run but not its state" in done.stderr
     assert (tmp_path / "run" / "log.jsonl").read_text() == log
 
-def test_a_run_goes_on_on_another_device(tiny_folder, silence, tmp_path):
-    """As one that several processes, each with a GPU of its own, have begun."""
+def test_a_run_goes_on_on_another_device_and_in_another_place(tiny_folder, silence, tmp_path):
+    """As one that several processes, each with a GPU of its own, have begun; and from another folder, where
+    the repository's experts have another path."""
     flags = train_flags(tiny_folder, silence, tmp_path / "run")
     assert run("train.py", *flags, "--device", "cpu").returncode == 0
-    done = run("train.py", *flags, "--resume")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    done = run("train.py", *train_flags(tiny_folder, silence, tmp_path / "moved"), "--resume",
+               cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 def test_every_file_that_decides_what_is_learned_is_an_input(tiny, tmp_path):

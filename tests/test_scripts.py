@@ -23,7 +23,8 @@ from tasks.catalog import get_task
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ["train.py", "sample.py", "scripts.train", "scripts.sample", "scripts.eval", "scripts.bench",
-           "scripts.compare", "scripts.plot", "scripts.make_eyes", "scripts.signal_share", "scripts.runs"]
+           "scripts.compare", "scripts.plot", "scripts.make_eyes", "scripts.signal_share", "scripts.runs",
+           "scripts.spectrum", "scripts.pictures"]
 ROOMS = [".", "tasks", "formats", "harness", "baselines", "vision", "parallel", "scripts"]
 FOLDERS = [*ROOMS, "tests", "tools", "examples"]
 
@@ -66,6 +67,10 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("train.py", ["--temperature", "0"], "--temperature must be between 0.01 and 10, not 0"),
     ("train.py", ["--rollouts", "63"], "--rollouts 63 cannot be shared by 4 answers to each problem"),
     ("scripts.train", ["--adapter", "nobody"], "there is no nobody.py"),
+    ("scripts.train", ["--adapter", "./examples/channels.py"], "write the module's name, as examples"),
+    ("scripts.eval", ["--dispatch", "--shots", "3"], "leave out --shots"),
+    ("scripts.sample", ["--generations", "9", "hi"], "--generations belong to a search"),
+    ("scripts.pictures", [], "name an expert of easy_vqa"),
     ("scripts.train", ["--adapter", "rl"], "has no function wrap"),
     ("train.py", ["--task", "own.jsonl"], "own.jsonl does not exist; name a jsonl file"),
     ("train.py", ["--steps", "0"], "--steps must be between 1 and 1e+06, not 0"),
@@ -91,7 +96,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("sample.py", ["--adapt", "cem", "--task", "x.jsonl"], "x.jsonl does not exist; name a jsonl file"),
     ("sample.py", ["--adapt", "prompt", "--expert", "math"], "--expert answers alone"),
     ("sample.py", ["--adapt", "cem", "hi"], "needs examples like the prompt"),
-    ("scripts.sample", ["--save", "mine"], "--save and --per-block belong to a search"),
+    ("scripts.sample", ["--save", "mine"], "--save, --per-block and --generations belong to"),
     ("scripts.sample", ["--show", "nobody"], "nobody.safetensors"),
     ("scripts.sample", ["--adapt", "prompt", "--export", "folder"], "give one"),
     ("scripts.eval", ["--tasks", "math,mth"], "no task is named 'mth'"),

@@ -241,6 +241,7 @@ def test_an_expert_of_fewer_tensors_than_it_had_is_not_whole(tiny, tmp_path):
     ({"fingerprint": None}, "fingerprint = None"), ({"kind": "judge"}, "unknown kind, 'judge'"),
     ({"examples": "1 + 1?"}, "examples = '1"), ({"examples": []}, "example requests are"),
     ({"examples": [3]}, "example requests are"), ({"prefill": 7}, "prefill = 7"),
+    ({"solved": [{"role": "system", "content": "Hi"}]}, "its solved problems are"),
     *[({"kind": "mixture", "description": "found", "mixture": {"math": weight}}, "its mixture is")
       for weight in (None, [], [0.5, float("inf")], 10 ** 400)],
     ({"adapter": "lora"}, "only experts of svf")])

@@ -9,7 +9,7 @@ from harness.scores import chance
 from tasks.catalog import family_tasks, get_task, variants_of
 from tasks.code_problems import CODE, CODE_HARD
 from tasks.dispatch import Category, dispatch_task, requests
-from tasks.interface import chat_turns
+from tasks.interface import chat_turns, gold_answer
 from tasks.jsonl import FEWEST, split_of
 from tasks.math_problems import MATH, MATH_HARD
 from tasks.real_sets import REAL_SETS
@@ -25,6 +25,17 @@ def test_gold_answers_score_plus_one_and_empty_ones_minus_one(name):
         problems = task.problems(split, 12 if task.stop else 200, 1)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
         assert task.score(problems, [""] * len(problems)) == [-1] * len(problems)
+
+def ends_by_itself(task, text):
+    return not task.stop or task.stop in text.lstrip().removeprefix(task.stop)
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gold_answer_is_right_as_the_model_would_write_it(name):
+    task = get_task(name)
+    problems = task.problems(task.splits[-1], 12, 1)
+    answers = [gold_answer(task, p) for p in problems]
+    assert task.score(problems, answers) == [1] * 12
+    assert all(ends_by_itself(task, answer) for answer in answers)
 
 @pytest.mark.parametrize("name", ALL)
 def test_splits_share_no_problem_and_a_seed_repeats(name):
@@ -109,6 +120,9 @@ def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
     for split in task.splits:
         problems = task.problems(split, 60 if task.runs_programs else 10**6, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
+        answers = [gold_answer(task, p) for p in problems]
+        assert task.score(problems, answers) == [1] * len(problems)
+        assert all(ends_by_itself(task, answer) for answer in answers)
 
 def test_an_answer_to_arc_is_a_letter_behind_the_bracket_that_the_prompt_opens(tmp_path):
     row = {"question": "What do plants need?", "choices": {"label": ["1", "2"], "text": ["sand", "light"]},
@@ -119,7 +133,7 @@ def test_an_answer_to_arc_is_a_letter_behind_the_bracket_that_the_prompt_opens(t
     [problem] = task.problems("test", 1, 0)
     lines = [line.strip() for line in chat_turns(task, problem)[-1]["content"].splitlines()]
     assert lines[1:] == ["A. sand", "B. light", task.instruction.strip()]
-    assert problem.prefill + "B" + task.stop == "Answer: (B)"
+    assert problem.prefill + gold_answer(task, problem) == "Answer: (B)"
     assert task.score([problem] * 3, ["B)", "A)", ")"]) == [1, -1, -1]
 
 def test_real_sets_have_the_papers_splits(data):

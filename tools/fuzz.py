@@ -377,7 +377,9 @@ def write_originals(folder):
     z = {"layers.0.attention.wq": torch.ones(48)}
     torch.save({"state": {"z": z, "best": z, "step": 3, "best_step": 2, "best_accuracy": 0.5,
                           "optimizer": {"state": {}, "param_groups": []}},
-                "config": {"task": "math"}, "fingerprint": "f", "logged": 100}, folder / "state.pt")
+                "config": {"task": "math"}, "fingerprint": "f", "inputs": {}, "logged": 100},
+               folder / "state.pt")
+    read_state(folder / "state.pt", "cpu")  # raises ValueError if it is no state even before it is damaged
 
 def complete_tokenizer(path):
     """Writes all fields that the tokenizers package wants to read, among them a token that is not special."""
