@@ -24,7 +24,7 @@ import torch
 from model import Sampling, Stopping, generate, read_prompts
 from rl import chat_ids, rollout
 from svf import mix, using
-from tasks.dispatch import Category, dispatch_problem, dispatch_task, other
+from tasks.dispatch import DISPATCH, Category, dispatch_problem, other
 
 GREEDY = Sampling(temperature=0.0)
 BASE = {"other": 1.0}  # the mixture that is the base model
@@ -80,17 +80,17 @@ class AdaptiveModel:
 
 def dispatch_ids(tokenizer, categories, request):
     """The question as the model reads it, here and where z_c is trained."""
-    return chat_ids(tokenizer, dispatch_task(categories), dispatch_problem(categories, request))
+    return chat_ids(tokenizer, DISPATCH, dispatch_problem(categories, request))
 
 def first_tokens(tokenizer, categories):
     """{token id: category name}, of the token that goes on where the question ends. Raises ValueError where
     two names begin with the same one."""
-    question, task = dispatch_problem(categories, ""), dispatch_task(categories)
-    asked = chat_ids(tokenizer, task, question)
+    question = dispatch_problem(categories, "")
+    asked = chat_ids(tokenizer, DISPATCH, question)
     names = {}
     for category in categories:
         answered = replace(question, prefill=f"{question.prefill} {category.name}")
-        first = chat_ids(tokenizer, task, answered)[len(asked)]
+        first = chat_ids(tokenizer, DISPATCH, answered)[len(asked)]
         names[first] = category.name
     if len(names) < len(categories):
         raise ValueError(

@@ -5,7 +5,7 @@ the validations, and compare it with the base model on `heldout` problems (of th
 `test` problems (of unseen ones). A run writes one folder: the expert, log.jsonl, and the state from which
 --resume goes on.
 
-    python train.py --task math --quick       # a first look in a few minutes
+    python train.py --task math --quick       # a first look in minutes
     python train.py --task math
     python train.py --task questions.jsonl    # your own questions (tasks/jsonl.py says what a row is)
 

@@ -17,9 +17,9 @@ def cached_basis(fingerprint, name, W, decompose):
     if not path.exists():
         save_whole(path, {"basis": decompose(W).to(W.dtype)}, {"fingerprint": fingerprint})
     try:
-        with safe_open(path, framework="pt", device=str(W.device)) as file:
+        with safe_open(path, framework="pt", device="cpu") as file:
             made_for = json.loads(file.metadata()["fingerprint"])
-            basis = file.get_tensor("basis")
+            basis = file.get_tensor("basis").to(W.device)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is no whole basis ({error}); delete it") from error
     r = min(W.shape)

@@ -22,10 +22,10 @@ def save_expert(path, z, metadata):
     """An expert, {weight name: z}, with the metadata of METADATA and more; loading checks it again."""
     save_whole(Path(path), z, metadata | {"tensors": len(z)})
 
-def open_expert(path, device="cpu"):
+def open_expert(path):
     """The open safetensors file. Raises ValueError if it is none."""
     try:
-        return safe_open(path, framework="pt", device=device)
+        return safe_open(path, framework="pt", device="cpu")
     except SafetensorError as error:
         raise ValueError(f"{path} is not an expert: {error}") from error
 
@@ -70,9 +70,9 @@ def metadata_of(path, file):
         raise ValueError(f"{path} is not an expert: its solved problems are {metadata['solved']!r}")
     return metadata
 
-def read_expert(path, device="cpu"):
+def read_expert(path):
     """({name: tensor}, metadata) of an expert of any adapter, which is not held against a model yet."""
-    with open_expert(path, device) as file:
+    with open_expert(path) as file:
         metadata = metadata_of(path, file)
         return {name: file.get_tensor(name) for name in file.keys()}, metadata
 

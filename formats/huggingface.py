@@ -269,15 +269,26 @@ def tokenizer_files(folder):
         return []
     return sorted({file for name in names for file in folder.glob(name)})
 
-def replace_template(folder, template):
-    """This is the chat template of the folder from now on, and the only one."""
+def change_json(file, change):
+    """change(the object in the file), in place, and write it back, if there is such a file."""
+    if file.exists():
+        content = json.loads(file.read_text(encoding="utf-8"))
+        change(content)
+        file.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+def replace_template(folder, template, stop_ids):
+    """This is the chat template of the folder from now on, and the only one; its turns end with stop_ids."""
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "chat_template.json").unlink(missing_ok=True)
-    file = folder / "tokenizer_config.json"
-    if file.exists():
-        config = json.loads(file.read_text(encoding="utf-8"))
+
+    def leave_out_template(config):
         config.pop("chat_template", None)
-        file.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def say_stop_ids(config):
+        config["eos_token_id"] = sorted(stop_ids)
+
+    change_json(folder / "tokenizer_config.json", leave_out_template)
+    change_json(folder / "generation_config.json", say_stop_ids)
 
 def check_new_folder(folder):
     """Make sure, before the work begins, that a new folder can be written. Raises ValueError if it is there
@@ -307,9 +318,9 @@ def write_hf(model, folder, template=""):
         write_safetensors(beside / "model.safetensors", hf_state(model), {"format": "pt"})
         files = tokenizer_files(Path(model.name))
         for file in files:
-            shutil.copy(file, beside)
+            shutil.copyfile(file, beside / file.name)  # which may be read-only where it is
         if template:
-            replace_template(beside, template)
+            replace_template(beside, template, model.stop_ids)
         beside.rename(folder)
     if files:
         return f"wrote {folder} with its tokenizer"

@@ -7,8 +7,11 @@ from safetensors.torch import save_file
 
 def write_safetensors(path, tensors, metadata):
     """{name: tensor} and {key: text} as a file; where the disk is full, OSError and no file."""
+    path.touch()
+    usual_mode = path.stat().st_mode  # what the user lets others do with a new file; safetensors lets nobody
     try:
         save_file({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, path, metadata)
+        path.chmod(usual_mode)
     except SafetensorError as error:  # which is no OSError
         path.unlink(missing_ok=True)
         raise OSError(f"{path} could not be written: {error}") from error

@@ -72,10 +72,10 @@ def greedy_answers(learner, z, problems, desc):
     except FileNotFoundError as error:
         print(f"note: the base model's answers are not kept for the next run: {error}")
         return answer_with_adapter(learner, z, problems, desc)
-    if path.exists():
-        answers = [Answer(**kept) for kept in json.loads(path.read_text())]
+    kept = kept_answers(path)
+    if kept:
         # graded anew: a program that once ran out of time on a busy machine is not wrong for good
-        return graded(learner.task, problems, answers)
+        return graded(learner.task, problems, kept)
     answers = answer_with_adapter(learner, z, problems, desc)
     keep_answers(path, answers)
     return answers
@@ -91,6 +91,16 @@ def file_of_base_answers(learner, problems):
                    *sorted(ROOT.glob("tasks/*.py")), *sorted(ROOT.glob("formats/*.py"))]:
         digest.update(source.read_bytes())
     return cache_folder() / "base-answers" / f"{digest.hexdigest()}.json"
+
+def kept_answers(path):
+    """The answers in the file; none where there is no file, or a damaged one."""
+    if not path.exists():
+        return []
+    try:
+        return [Answer(**kept) for kept in json.loads(path.read_text())]
+    except (ValueError, TypeError):
+        print(f"note: {path} is damaged; the base model answers again")
+        return []
 
 def keep_answers(path, answers):
     """Write the answers beside, then rename; a folder that takes none costs a note."""

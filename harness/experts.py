@@ -28,7 +28,8 @@ def load_expert(path, model, transfer=False):
     `transfer` takes one that was made for another model of the same shape (paper, table 5)."""
     if path.stem == "other":
         raise ValueError(f'{path}: "other" is the base model; give the expert another name')
-    z, metadata = read_expert(path, str(model.tok_embeddings.weight.device))
+    z, metadata = read_expert(path)
+    z = {name: values.to(model.tok_embeddings.weight.device) for name, values in z.items()}
     if metadata["fingerprint"] != model.fingerprint and not transfer:
         raise ValueError(f"{path} was made for {metadata['base']}; for {model.name} "
                          f"train another: python train.py --model {model.name}; or try it all the same, "

@@ -155,9 +155,10 @@ def run_main(main):
     except BrokenPipeError:
         code, said = 2, "error: whoever read the output has closed it; what was logged and saved is whole"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-    except RuntimeError as error:
-        # on a GPU a class of its own; on a CPU PyTorch only says so
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        # numpy has a class for it, and PyTorch one on a GPU; on a CPU it only says so
+        is_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not is_of_memory and "DefaultCPUAllocator" not in str(error):
             raise
         code = 2
         said = ("error: out of memory; ask for fewer rows at a time (python -m scripts.bench --plan says "

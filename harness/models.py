@@ -90,6 +90,7 @@ def load_for_chat(choice, device, dtype=None):
     model, tokenizer = load(choice.model, device, dtype, progress=partial(bar, desc="loading"))
     if choice.chat_template:
         tokenizer.use_template(read_template(choice.chat_template))
+        model.stop_ids = tokenizer.stop_ids  # a template says how turns end
     if tokenizer.format is None:
         raise ValueError(f"{choice.model} has no chat template; name a file with one: --chat-template FILE")
     return model, tokenizer

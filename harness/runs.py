@@ -1,7 +1,7 @@
 """A run's folder: a log, the state from which --resume goes on, and a lock, so that two runs cannot share it.
 
-Each file is written beside and then renamed, and what was logged but not saved is cut off and done again: a
-run that is killed at any moment goes on as if it had not been.
+State and expert are written beside and then renamed, and what was logged but not saved is cut off and done
+again: a run that is killed at any moment goes on as if it had not been.
 """
 import hashlib
 import os
@@ -18,7 +18,7 @@ except ModuleNotFoundError:  # Windows
 import torch
 
 from formats.experts import read_metadata, save_expert
-from harness.flags import find_folder, flag_name
+from harness.flags import find_folder, flag_name, script_name
 from harness.logs import append, command_line, machine, peak_memory
 from harness.models import pick_device
 from harness.scores import TEST_SEED
@@ -36,20 +36,37 @@ def check_resume(folder, is_begun, resume):
     if resume and not is_begun:
         raise ValueError(f"there is nothing to resume in {folder}; leave out --resume")
 
-def check_same_flags(folder, begun_with, config):
+def begun_with(config):
+    """What a run begins with: its flags, and its script, as another may learn otherwise by the same flags."""
+    return asdict(config) | {"script": Path(script_name()).name}
+
+def check_same_flags(folder, before, config):
     """Raises ValueError for a flag that is not what the run in the folder began with."""
     flags = asdict(config)
     for key in flags:
-        if key not in begun_with:
+        if key not in before:
             raise ValueError(f"{folder} was begun by a script without {flag_name(key)}, train.py or an older "
                              "version; go on with that one, or begin again in another --out")
-    for key in begun_with:
-        if key not in flags:
+    for key in before:
+        if key not in flags and key != "script":
             raise ValueError(f"{folder} was begun by a script with {flag_name(key)}; go on with that one: "
                              "python -m scripts.train")
     for key, value in flags.items():
-        if key not in MAY_DIFFER and begun_with[key] != value:
-            raise ValueError(f"{folder} began with {key} = {begun_with[key]!r}; keep the flags")
+        if key not in MAY_DIFFER and before[key] != value:
+            raise ValueError(f"{folder} began with {key} = {before[key]!r}; keep the flags")
+    script = begun_with(config)["script"]
+    if before.get("script", script) != script:
+        raise ValueError(f"{folder} was begun by {before['script']}; go on with that one")
+
+def check_place(folder):
+    """Raises OSError where the folder cannot be made or written to, before hours of work and not after."""
+    nearest = folder
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file; choose another --out")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"nothing can be written to {nearest}; choose another --out")
 
 def take_lock(file):
     """Lock the open file -> whether we have it now, which we have not if another process had it."""
@@ -136,12 +153,12 @@ def inputs_of(config, task):
         paths |= {path for path in experts if read_metadata(path)["kind"] == "task"}
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
-def check_same_inputs(folder, begun_with, inputs):
+def check_same_inputs(folder, before, inputs):
     """Raises ValueError for a file that is not what the run in the folder began with: the best accuracy so
     far would be held against scores on other questions."""
-    for path in sorted(begun_with.keys() | inputs.keys()):
-        if begun_with.get(path) != inputs.get(path):
-            how = "has changed" if path in begun_with else "was added"
+    for path in sorted(before.keys() | inputs.keys()):
+        if before.get(path) != inputs.get(path):
+            how = "has changed" if path in before else "was added"
             raise ValueError(f"{path} {how} since {folder} was begun; put back what was there, or begin "
                              "again in another --out")
 
@@ -167,8 +184,9 @@ class Run:
         self.started = time.time()
         self.step_began = self.started
 
-    def check_learner(self, learner):
-        """Raises ValueError if the state is of another model, or learned from other files."""
+    def take_learner(self, learner):
+        """From here on the run is this learner's. Raises ValueError if the state is of another model, or
+        learned from other files."""
         model = learner.model
         inputs = inputs_of(self.config, learner.task)
         if self.state and self.fingerprint != model.fingerprint:
@@ -181,10 +199,10 @@ class Run:
     def begin(self, learner):
         """From here on the folder is this process's alone. Raises ValueError if another run is at work in it,
         or if the state is of another model or other files; OSError if it cannot be written."""
-        self.check_learner(learner)
+        self.take_learner(learner)
         self.lock = lock_log(self.folder, self.config.resume, self.logged)
         if not self.state:
-            append(self.log, {"config": asdict(self.config)})
+            append(self.log, {"config": begun_with(self.config)})
         self.step_began = time.time()
 
     def save_step(self, metrics):
@@ -193,7 +211,7 @@ class Run:
         metrics = metrics | {"seconds": round(now - self.step_began, 1)}
         self.step_began = now
         append(self.log, metrics)
-        save_state(self.folder, {"state": self.state, "config": asdict(self.config),
+        save_state(self.folder, {"state": self.state, "config": begun_with(self.config),
                                  "fingerprint": self.fingerprint, "inputs": self.inputs,
                                  "logged": self.log.stat().st_size,
                                  "seconds": self.seconds_before + now - self.started})
@@ -231,6 +249,7 @@ def open_run(config, kind=Run):
     folder = Path(config.out)
     path = folder / "state.pt"
     check_resume(folder, path.exists(), config.resume)
+    check_place(folder)
     if not config.resume:
         return kind(config, {})
     device, _ = pick_device(config.device, config.dtype)

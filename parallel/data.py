@@ -66,7 +66,7 @@ class SilentRun(Run):
         self.log = Path(os.devnull)
 
     def begin(self, learner):
-        self.check_learner(learner)
+        self.take_learner(learner)
 
     def save_step(self, metrics):
         return metrics

@@ -220,9 +220,11 @@ def accuracy_table(config, adaptive, tasks):
     controls |= {SHUFFLED + name: shuffled_expert(z, config.seed) for name, z in experts.items()}
     supplied = {name: Expert(z, {}, role="supplied") for name, z in controls.items()}
     with_controls = replace(adaptive, experts=adaptive.experts | supplied)
-    for task in tasks:
+    tables = []
+    for task in tasks:  # all problems first: a task that has fewer than --n says so before hours of another
         problems = task.problems(config.split, config.n, config.seed)
-        table = Table(config, adaptive, with_controls, task, problems)
+        tables.append(Table(config, adaptive, with_controls, task, problems))
+    for table in tables:
         for row in table.rows():
             table.report_row(row)
 

@@ -42,11 +42,15 @@ def other():
     """The category of the base model: everyday requests."""
     return Category("other", requests("other", "train", N_EXAMPLES, seed=0), "other")
 
+# how the question is asked, whatever the categories are
+DISPATCH = Task(name="dispatch", system="", prefill="Answer:", max_new_tokens=1, group=1, score=score_options,
+                problems=None)
+
 def dispatch_problem(categories, request, gold=""):
     """What both dispatchers are asked: one example request per category, then the request."""
     shown = [f"Request: {category.examples[0]}\nAnswer: {category.name}\n\n" for category in categories]
     names = tuple(category.name for category in categories)
-    return Problem("".join(shown) + f"Request: {request}", "Answer:", gold, names)
+    return Problem("".join(shown) + f"Request: {request}", DISPATCH.prefill, gold, names)
 
 @dataclass(frozen=True)
 class DispatchProblems:
@@ -74,13 +78,14 @@ class DispatchProblems:
         return asked
 
 def dispatch_task(categories, data=""):
-    """The dispatcher's task, on which z_c is trained; "other" is the last of the categories."""
+    """The dispatcher's task, on which z_c is trained; "other" is the last of the categories. Its splits are
+    those that all categories have: real sets and files of one's own have no `heldout`."""
     problems = DispatchProblems(categories, data)
-    own = tuple(category.task for category in categories if category.task.endswith(".jsonl"))
     splits = EVERYDAY.splits
-    for category in categories:  # real sets and files of one's own have no split heldout
-        offered = source_of(category.task, data).splits
-        splits = tuple(split for split in splits if split in offered)
-    return Task(name="dispatch", system="", prefill="Answer:",
-                max_new_tokens=1, group=1, score=score_options, splits=splits,
-                problems=problems.problems, rows=problems.all, files=own)
+    files = []
+    for category in categories:
+        source = source_of(category.task, data)
+        splits = tuple(split for split in splits if split in source.splits)
+        if source is not EVERYDAY:
+            files += source.files
+    return replace(DISPATCH, problems=problems.problems, rows=problems.all, splits=splits, files=tuple(files))

@@ -16,6 +16,7 @@ from adapt import (
     dispatch,
     dispatch_ids,
     few_shot_fitness,
+    first_tokens,
     formatted,
     second_pass,
     uniform,
@@ -240,6 +241,14 @@ def test_a_supplied_expert_answers_and_changes_neither_dispatch_nor_search(adapt
     save_expert(file, {}, expert_metadata(adaptive.model, kind="dispatch"))
     with pytest.raises(ValueError, match="is a classifier and does not answer"):
         expert_named(AdaptiveModel(adaptive.model, adaptive.tokenizer, {}), str(file), tmp_path)
+
+def test_to_ask_which_expert_fits_no_question_of_its_task_is_needed(tiny):
+    """They lie in folders that another user does not have."""
+    _, tokenizer = tiny
+    categories = [Category("gsm8k", ["a", "b"], "gsm8k"), Category("own", ["c", "d"], "gone.jsonl")]
+    asked = tokenizer.decode(dispatch_ids(tokenizer, categories, "e"))
+    assert "Request: a\nAnswer: gsm8k" in asked and "Request: c\nAnswer: own" in asked
+    assert list(first_tokens(tokenizer, categories).values()) == ["gsm8k", "own"]
 
 def test_all_task_experts_in_equal_parts_add_up_to_one(adaptive):
     assert uniform(adaptive) == {"code": 0.5, "math": 0.5}

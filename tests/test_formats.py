@@ -344,7 +344,13 @@ def test_an_exported_folder_loads_again_and_is_the_merged_model(tmp_path):
     assert tokenizer.decode(tokenizer.encode("héllo")) == "héllo"
     with pytest.raises(ValueError, match="is there already"):
         write_hf(model, tmp_path / "out")
+    (tmp_path / "source" / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, "top_k": 5}))
+    (tmp_path / "source" / "tokenizer_config.json").chmod(0o444)
+    model.stop_ids = {3, 4}  # those of a template that was named
     write_hf(model, tmp_path / "new" / "folder", CHATML + "{# another #}")
+    for name, more in (("config.json", {}), ("generation_config.json", {"top_k": 5})):
+        written = json.loads((tmp_path / "new" / "folder" / name).read_text())
+        assert written["eos_token_id"] == [3, 4] and written.items() >= more.items()
     assert load(tmp_path / "new" / "folder", "cpu")[1].chat([{"role": "user", "content": "Hi"}])
     (tmp_path / "new" / "folder" / "tokenizer_config.json").unlink()
     assert load(tmp_path / "new" / "folder", "cpu")[1].format is not None  # chat_template.jinja

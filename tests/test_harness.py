@@ -106,7 +106,11 @@ def test_base_answers_are_kept_for_the_same_questions_only(tiny, tmp_path, monke
     assert len(made) == 3  # a kept answer is graded anew
     greedy_answers(learner, {"w": torch.ones(1)}, first, "")
     assert len(made) == 4  # an expert's answers are never read from what the base model said
-    assert [path.suffix for path in tmp_path.rglob("*.*")] == [".json"] * 3  # nothing half-written
+    files = list(tmp_path.rglob("*.*"))
+    assert [path.suffix for path in files] == [".json"] * 3  # nothing half-written
+    for file in files:
+        file.write_text("")
+    assert greedy_answers(learner, {}, first, "") == answers([0, 1]) and len(made) == 5
 
 FULL_DISK = """
 import resource, signal, sys

@@ -65,6 +65,7 @@ def run_here(monkeypatch, capsys, script, *flags):
     ("sample.py", ["--show", "mixed"], "--show is a flag of python -m scripts.sample"),
     ("train.py", ["--resume"], "nothing to resume"),
     ("train.py", ["--temperature", "0"], "--temperature must be between 0.01 and 10, not 0"),
+    ("train.py", ["--out", "/dev/null/run", "--model", "/nowhere"], "/dev/null is a file"),
     ("train.py", ["--rollouts", "63"], "--rollouts 63 cannot be shared by 4 answers to each problem"),
     ("scripts.train", ["--adapter", "nobody"], "there is no nobody.py"),
     ("scripts.train", ["--adapter", "./examples/channels.py"], "write the module's name, as examples"),
@@ -245,8 +246,12 @@ def of_another_model(saved):
 def without_an_optimizer(saved):
     del saved["state"]["optimizer"]
 
+def by_another_script(saved):
+    saved["config"]["script"] = "-m examples.ppo"
+
 @pytest.mark.parametrize("damage, said", [
-    (nothing, "is damaged"), (not_a_number, "its numbers make no sense"), (before_the_start, "make no sense"),
+    (by_another_script, "was begun by -m examples.ppo; go on with that one"), (nothing, "is damaged"),
+    (not_a_number, "its numbers make no sense"), (before_the_start, "make no sense"),
     (of_another_model, "was begun with another model"), (without_an_optimizer, "is damaged")])
 def test_a_damaged_state_is_one_sentence(tiny_folder, silence, begun, tmp_path, monkeypatch, capsys, damage,
                                          said):

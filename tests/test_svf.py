@@ -237,6 +237,11 @@ def test_an_expert_of_fewer_tensors_than_it_had_is_not_whole(tiny, tmp_path):
         with pytest.raises(ValueError, match=f"has {len(some)} tensors and should have {len(z)}"):
             load_expert(tmp_path / "math.safetensors", model)
 
+def test_an_expert_can_be_read_by_whom_the_user_lets_read_new_files(tiny, tmp_path):
+    (tmp_path / "any").touch()
+    save_expert(tmp_path / "math.safetensors", random_z(tiny[0]), expert_metadata(tiny[0]))
+    assert (tmp_path / "math.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
 @pytest.mark.parametrize("changes, said", [
     ({"fingerprint": None}, "fingerprint = None"), ({"kind": "judge"}, "unknown kind, 'judge'"),
     ({"examples": "1 + 1?"}, "examples = '1"), ({"examples": []}, "example requests are"),

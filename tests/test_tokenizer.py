@@ -3,12 +3,13 @@ token."""
 import json
 
 import pytest
+import torch
 from test_formats import CHATML, tokenizer_json, write_hf_by_hand, write_tokenizer
 
 from formats.load import load
 from formats.tokenizer_files import from_hf
 from harness.flags import ModelChoice
-from harness.models import open_model
+from harness.models import load_for_chat, open_model
 
 TEXTS = ["", " ", "a", "Hello, world! 12,345.60", "  indented\n\tcode:\n        return 42\n",
          "naïve café — 東京 🙂", "x" * 5000, "<|im_end|>\n<|im_start|>system\n", "1 22 333", "it's we'll I'D"]
@@ -63,6 +64,13 @@ def test_a_model_without_a_template_is_refused_before_the_decomposition(tmp_path
     write_tokenizer(folder, chat_template=None)
     with pytest.raises(ValueError, match="model has no chat template; name a file with one"):
         open_model(ModelChoice(model=str(folder), device="cpu"), wrap=None)  # which is not reached
+
+def test_an_export_is_told_the_ends_of_turns_of_a_template_that_was_named(tmp_path):
+    (tmp_path / "t.jinja").write_text("{% for m in messages %}{{ m.content }}<|im_start|>{% endfor %}")
+    choice = ModelChoice(model=str(write_hf_by_hand(tmp_path / "model")),
+                         chat_template=str(tmp_path / "t.jinja"))
+    model, tokenizer = load_for_chat(choice, torch.device("cpu"))
+    assert model.stop_ids == tokenizer.stop_ids >= {tokenizer.specials["<|im_start|>"]}
 
 def test_the_default_system_turn_of_the_template_is_kept(real):
     _, tokenizer = real

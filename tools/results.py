@@ -1,4 +1,4 @@
-"""Every table of README.md, docs/RESULTS.md and docs/COSTS.md, and every picture, from the logs in results/.
+"""Every table of README.md and the pages in docs/, and every picture, from the logs in results/.
 
 A table stands between <!-- table NAME --> and <!-- end -->; what is there is replaced.
 
@@ -399,18 +399,41 @@ def qwen_table():
 
 def mawps_table():
     """What Qwen2.5-Coder-0.5B gained on mawps, and how many answers were finished within the cap."""
-    runs = runs_of_logs("qwen-mawps-?")
     rows = []
-    for run in runs:
-        base, expert = run.row("test", "base"), run.row("test", "expert")
-        rows.append([f"seed {run.records[0]['config']['seed']}", str(base["n"]), run.accuracy("test", "base"),
-                     run.accuracy("test", "expert"), run.gain("test"),
-                     from_to(base["finished"], expert["finished"]), run.lenient("test"), run.minutes(),
-                     run.memory()])
-    of_runs = over_seeds(runs, "test")
-    rows.append(["mean", "", "", "", gained(of_runs.mean, of_runs.error), "", "", "", ""])
+    for label, pattern in {"SVF": "qwen-mawps-?", "LoRA": "qwen-mawps-lora-?"}.items():
+        runs = runs_of_logs(pattern)
+        for run in runs:
+            base, expert = run.row("test", "base"), run.row("test", "expert")
+            rows.append([f"{label}, seed {run.records[0]['config']['seed']}", str(base["n"]),
+                         run.accuracy("test", "base"), run.accuracy("test", "expert"), run.gain("test"),
+                         from_to(base["finished"], expert["finished"]), run.lenient("test"), run.minutes(),
+                         run.memory()])
+        of_runs = over_seeds(runs, "test")
+        rows.append([f"{label}, mean", "", "", "", gained(of_runs.mean, of_runs.error), "", "", "", ""])
     head = ["run", "n", "base", "expert", "gain", "finished", "lenient", "minutes", "GB"]
     return table(head, rows)
+
+# the paper's table 1: (model, set, base, LoRA, SVF), in per cent
+PAPER_TABLE_1 = [("Llama3-8B-Instruct", "GSM8K", 75.89, 77.18, 79.15),
+                 ("Llama3-8B-Instruct", "MBPP-Pro", 64.65, 67.68, 66.67),
+                 ("Llama3-8B-Instruct", "ARC-Easy", 88.59, 88.97, 89.56),
+                 ("Mistral-7B-Instruct-v0.3", "GSM8K", 42.83, 44.66, 49.74),
+                 ("Mistral-7B-Instruct-v0.3", "MBPP-Pro", 49.50, 51.52, 51.52),
+                 ("Mistral-7B-Instruct-v0.3", "ARC-Easy", 81.65, 81.19, 85.14)]
+
+def beside_paper_table():
+    """What LoRA and SVF gain on the sets of the paper's table 1, and here."""
+    rows = []
+    for model, name, base, lora, svf in PAPER_TABLE_1:
+        rows.append([model, name, f"{base:.1f}", f"{lora - base:+.1f}", f"{svf - base:+.1f}"])
+    runs = runs_of_logs("qwen-mawps-?")
+    gains = []
+    for pattern in ("qwen-mawps-lora-?", "qwen-mawps-?"):
+        of_runs = over_seeds(runs_of_logs(pattern), "test")
+        gains.append(gained(of_runs.mean, of_runs.error))
+    rows.append(["Qwen2.5-Coder-0.5B-Instruct, here", "MAWPS and ASDiv", runs[0].accuracy("test", "base"),
+                 *gains])
+    return table(["model", "set", "base, %", "LoRA, points", "SVF, points"], rows)
 
 def first_and_last(steps, key):
     """The mean over the first four steps of a run and over the last four, or over all of a shorter one."""
@@ -427,7 +450,8 @@ def larger_tried_table():
         config = records[0]["config"]
         steps = [record for record in records if "telling" in record]
         validations = [percent(record["val_accuracy"]) for record in records if "val_accuracy" in record]
-        rows.append([config["task"], f"{config['lr']:g}", str(config["seed"]),
+        name = config["task"] if config.get("adapter", "svf") == "svf" else f"{config['task']}, LoRA"
+        rows.append([name, f"{config['lr']:g}", str(config["seed"]),
                      f"{len(steps)} of {config['steps']}", str(config["rollouts"]),
                      first_and_last(steps, "right"), first_and_last(steps, "telling"),
                      " → ".join(validations), f"{mean(record['seconds'] for record in steps):.0f}"])
@@ -446,7 +470,8 @@ def own_table():
 TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, "tried": tried_table,
           "signal": signal_table, "dispatch": dispatch_table, "instructions": instruction_table,
           "settings": settings_table, "bench": bench_table, "own": own_table, "pictures": pictures_table,
-          "qwen": qwen_table, "mawps": mawps_table, "larger-tried": larger_tried_table}
+          "qwen": qwen_table, "mawps": mawps_table, "beside-paper": beside_paper_table,
+          "larger-tried": larger_tried_table}
 COMPARE_TABLES = {"gains": compare_gains_table, "pairs": compare_pairs_table,
                   "rates": compare_rates_table, "costs": compare_costs_table}
 
