@@ -34,11 +34,13 @@ LLAMA3_TEMPLATE = (
 IMAGE = chr(0xF0000)  # the first of the private characters stands for an image
 IMAGE_IN_TEMPLATES = "<image>"
 PROBE = "0123456789"  # a message that no template writes of itself
-OPENED, CLOSED = 0xF1000, 0xF8000  # those from here on stand before and behind each message,
-STAND_IN = 0x100000  # and these for special tokens
-AROUND = re.compile(f"[{chr(OPENED)}-{chr(STAND_IN - 1)}]")
-TYPED = re.compile(f"[{chr(OPENED)}-{chr(CLOSED - 1)}][^{chr(OPENED)}-{chr(STAND_IN - 1)}]*"
-                   f"[{chr(CLOSED)}-{chr(STAND_IN - 1)}]")
+# Private characters stand around what was typed, the i-th message between OPENED + i and CLOSED + i, and in
+# place of special tokens in it, from STAND_IN on: <|im_start|>user\n⟦what was typed⟧<|im_end|>
+OPENED, CLOSED, STAND_IN = 0xF1000, 0xF8000, 0x100000
+OPENING = f"{chr(OPENED)}-{chr(CLOSED - 1)}"
+CLOSING = f"{chr(CLOSED)}-{chr(STAND_IN - 1)}"
+AROUND = re.compile(f"[{OPENING}{CLOSING}]")
+TYPED = re.compile(f"[{OPENING}][^{OPENING}{CLOSING}]*[{CLOSING}]")
 # turns that show what a template writes around them
 PROBES = (["user", "assistant", "user"], ["system", "user"], ["developer", "user"],
           ["user", "assistant", "tool"], ["user", "assistant", "tool", "assistant", "user"])
@@ -136,7 +138,8 @@ class ChatFormat:
             turns = self.probed(roles, add_generation_prompt=False)
             opening = self.probed(roles).removeprefix(turns).lstrip()
             turns = TYPED.sub(chr(OPENED), turns)  # a probe may be a token, too
-            found |= set(marks.findall(turns)) | set(marks.findall(opening)[:1])
+            found |= set(marks.findall(turns))
+            found |= set(marks.findall(opening)[:1])
         return {text for text in found if not text.isspace()}
 
     def end_of_answer(self):

@@ -76,21 +76,26 @@ def refuse_changes(file, config):
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"{file}: hidden_act = {config['hidden_act']} is not supported")
 
+def some_layer_slides(config, architecture):
+    """Whether any layer looks through a window, each family saying it in its own way."""
+    kinds = config.get("layer_types") or []
+    if not config.get("use_sliding_window", True):
+        return False
+    if architecture in ("Qwen2ForCausalLM", "Qwen3ForCausalLM") and kinds:
+        return "sliding_attention" in kinds
+    if architecture in ("Qwen2ForCausalLM", "Qwen3ForCausalLM"):
+        return config["max_window_layers"] < config["num_hidden_layers"]
+    if architecture == "SmolLM3ForCausalLM":
+        return bool(no_rope_layers(config))  # these slide
+    return True  # Mistral: all of them, if there is a window
+
 def window_of(file, config, architecture):
     """How far back a token sees where attention is a sliding window; None where it sees all. Raises
     ValueError for layers of a window where there is none."""
     kinds = config.get("layer_types") or []
-    if not config.get("use_sliding_window", True):
-        if "sliding_attention" in kinds:
-            raise ValueError(f"{file}: layer_types has sliding_attention, and use_sliding_window is false")
-        return None
-    if architecture in ("Qwen2ForCausalLM", "Qwen3ForCausalLM"):
-        some_slide = config["max_window_layers"] < config["num_hidden_layers"]
-        if "sliding_attention" not in kinds and (kinds or not some_slide):
-            return None
-    if architecture == "SmolLM3ForCausalLM" and not no_rope_layers(config):  # the layers that slide
-        return None
-    return config.get("sliding_window")
+    if not config.get("use_sliding_window", True) and "sliding_attention" in kinds:
+        raise ValueError(f"{file}: layer_types has sliding_attention, and use_sliding_window is false")
+    return config.get("sliding_window") if some_layer_slides(config, architecture) else None
 
 # the keys of rope_parameters and rope_scaling; Phi's and Qwen2-VL's are others
 ROPE_KEYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *HF_ROPE}

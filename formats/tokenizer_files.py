@@ -215,7 +215,8 @@ def cut_of(file, added):
     for token in added:
         if token["single_word"] or token["lstrip"] or token["rstrip"] or (token["normalized"] and normalizer):
             return None
-    first, last = steps[0] if steps else {}, steps[-1] if steps else {}
+    first = steps[0] if steps else {}
+    last = steps[-1] if steps else {}
     cuts_words = last.get("use_regex", True)
     ignore_merges = file["model"].get("ignore_merges") or False
     if last.get("add_prefix_space") or type(cuts_words) is not bool or type(ignore_merges) is not bool:

@@ -242,9 +242,9 @@ def test_a_supplied_expert_answers_and_changes_neither_dispatch_nor_search(adapt
     with pytest.raises(ValueError, match="is a classifier and does not answer"):
         expert_named(AdaptiveModel(adaptive.model, adaptive.tokenizer, {}), str(file), tmp_path)
 
-def test_to_ask_which_expert_fits_no_question_of_its_task_is_needed(tiny):
+def test_to_ask_which_expert_fits_no_question_of_its_task_is_needed(real):
     """They lie in folders that another user does not have."""
-    _, tokenizer = tiny
+    _, tokenizer = real
     categories = [Category("gsm8k", ["a", "b"], "gsm8k"), Category("own", ["c", "d"], "gone.jsonl")]
     asked = tokenizer.decode(dispatch_ids(tokenizer, categories, "e"))
     assert "Request: a\nAnswer: gsm8k" in asked and "Request: c\nAnswer: own" in asked

@@ -59,8 +59,9 @@ class ImageReader:
             raise FileNotFoundError(f"the image {path} does not exist") from None
         image = (str(path), saved.st_mtime_ns, saved.st_size)
         if image not in self.place_of:
-            self.remember(self.look(path))
-            self.place_of[image] = len(self.place_of)
+            place = len(self.place_of)
+            self.remember(self.look(path), place)
+            self.place_of[image] = place
         return self.ids_at(self.place_of[image])
 
     def ids_at(self, place):
@@ -76,10 +77,10 @@ class ImageReader:
         pixels = read_image(path, eyes.args.image_size)
         return eyes(pixels[None].to(eyes.projection.weight))[0]
 
-    def remember(self, rows):
-        """Put the rows of an image (n_features, dim) behind those in the table."""
+    def remember(self, rows, place):
+        """Put the rows of the place-th image (n_features, dim) behind those in the table."""
         table = self.embedding.rows
-        used = len(self.place_of) * len(rows)
+        used = place * len(rows)
         if used == len(table):  # full: twice the room
             larger = rows.new_zeros(max(2 * used, 64 * len(rows)), rows.shape[1])
             larger[:used] = table
