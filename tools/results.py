@@ -41,6 +41,10 @@ def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
+def validations(records):
+    """The accuracies of a run's validations, the base model's first."""
+    return " → ".join(percent(record["val_accuracy"]) for record in records if "val_accuracy" in record)
+
 # -- one training run ----------------------------------------------------------------------------------------
 
 class TrainingRun:
@@ -397,20 +401,27 @@ def qwen_table():
         rows.append(row)
     return table(["set", "n", "base", "finished", "expert of mbpp", "gain"], rows)
 
+MAWPS_RUNS = {"SVF": "qwen-mawps-?", "SVF, twice the rate": "qwen-mawps-at-6e-3-?",
+              "LoRA": "qwen-mawps-lora-?"}  # what learned: its logs
+
 def mawps_table():
     """What Qwen2.5-Coder-0.5B gained on mawps, and how many answers were finished within the cap."""
     rows = []
-    for label, pattern in {"SVF": "qwen-mawps-?", "LoRA": "qwen-mawps-lora-?"}.items():
+    for label, pattern in MAWPS_RUNS.items():
         runs = runs_of_logs(pattern)
         for run in runs:
+            config = run.records[0]["config"]
             base, expert = run.row("test", "base"), run.row("test", "expert")
-            rows.append([f"{label}, seed {run.records[0]['config']['seed']}", str(base["n"]),
+            rows.append([label, f"{config['lr']:g}", str(config["seed"]), validations(run.records),
                          run.accuracy("test", "base"), run.accuracy("test", "expert"), run.gain("test"),
                          from_to(base["finished"], expert["finished"]), run.lenient("test"), run.minutes(),
                          run.memory()])
-        of_runs = over_seeds(runs, "test")
-        rows.append([f"{label}, mean", "", "", "", gained(of_runs.mean, of_runs.error), "", "", "", ""])
-    head = ["run", "n", "base", "expert", "gain", "finished", "lenient", "minutes", "GB"]
+        if len(runs) > 1:
+            of_runs = over_seeds(runs, "test")
+            rows.append([label, "", f"mean of {len(runs)}", "", "", "", gained(of_runs.mean, of_runs.error),
+                         "", "", "", ""])
+    head = ["by", "rate", "seed", "validation, %", "base", "expert", "gain", "finished", "lenient", "minutes",
+            "GB"]
     return table(head, rows)
 
 # the paper's table 1: (model, set, base, LoRA, SVF), in per cent
@@ -426,14 +437,29 @@ def beside_paper_table():
     rows = []
     for model, name, base, lora, svf in PAPER_TABLE_1:
         rows.append([model, name, f"{base:.1f}", f"{lora - base:+.1f}", f"{svf - base:+.1f}"])
-    runs = runs_of_logs("qwen-mawps-?")
+    runs = runs_of_logs(MAWPS_RUNS["SVF"])
     gains = []
-    for pattern in ("qwen-mawps-lora-?", "qwen-mawps-?"):
-        of_runs = over_seeds(runs_of_logs(pattern), "test")
+    for label in ("LoRA", "SVF"):
+        of_runs = over_seeds(runs_of_logs(MAWPS_RUNS[label]), "test")
         gains.append(gained(of_runs.mean, of_runs.error))
     rows.append(["Qwen2.5-Coder-0.5B-Instruct, here", "MAWPS and ASDiv", runs[0].accuracy("test", "base"),
                  *gains])
     return table(["model", "set", "base, %", "LoRA, points", "SVF, points"], rows)
+
+def qwen_unseen_table():
+    """What the experts of mawps do on sets that they have not seen, and the mean of their gains."""
+    records = [record for record in read("eval-qwen-unseen") if "accuracy" in record]
+    rows = []
+    for task in dict.fromkeys(record["task"] for record in records):
+        answered = rows_of(records, task=task)
+        for record in answered:
+            gain = "–" if record["kind"] == "base" else gained(record["gain"], record["gain_se"])
+            rows.append([task, str(record["n"]), record["row"], with_error(record["accuracy"], record["se"]),
+                         percent(record["finished"]), gain])
+        experts = rows_of(answered, kind="expert")
+        of_experts = over_runs([record["gains"] for record in experts], [-1] * experts[0]["n"])
+        rows.append([task, "", f"mean of {len(experts)}", "", "", gained(of_experts.mean, of_experts.error)])
+    return table(["set", "n", "answered by", "right, %", "finished, %", "gain"], rows)
 
 def first_and_last(steps, key):
     """The mean over the first four steps of a run and over the last four, or over all of a shorter one."""
@@ -449,12 +475,11 @@ def larger_tried_table():
         records = read(log.stem)
         config = records[0]["config"]
         steps = [record for record in records if "telling" in record]
-        validations = [percent(record["val_accuracy"]) for record in records if "val_accuracy" in record]
         name = config["task"] if config.get("adapter", "svf") == "svf" else f"{config['task']}, LoRA"
         rows.append([name, f"{config['lr']:g}", str(config["seed"]),
                      f"{len(steps)} of {config['steps']}", str(config["rollouts"]),
                      first_and_last(steps, "right"), first_and_last(steps, "telling"),
-                     " → ".join(validations), f"{mean(record['seconds'] for record in steps):.0f}"])
+                     validations(records), f"{mean(record['seconds'] for record in steps):.0f}"])
     head = ["set", "rate", "seed", "steps", "answers of one", "right, sampled, %", "answers that tell, %",
             "validation, %", "seconds a step"]
     return table(head, rows)
@@ -471,7 +496,7 @@ TABLES = {"headline": headline_table, "runs": runs_table, "seeds": seeds_table, 
           "signal": signal_table, "dispatch": dispatch_table, "instructions": instruction_table,
           "settings": settings_table, "bench": bench_table, "own": own_table, "pictures": pictures_table,
           "qwen": qwen_table, "mawps": mawps_table, "beside-paper": beside_paper_table,
-          "larger-tried": larger_tried_table}
+          "qwen-unseen": qwen_unseen_table, "larger-tried": larger_tried_table}
 COMPARE_TABLES = {"gains": compare_gains_table, "pairs": compare_pairs_table,
                   "rates": compare_rates_table, "costs": compare_costs_table}
 
